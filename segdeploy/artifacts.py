@@ -1,0 +1,215 @@
+"""Files along the line, what each one says of itself, and how they are written: whole or not at all."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Self
+
+from segdeploy.errors import SegdeployError
+from segdeploy.spec import ClassSet, Method, Normalization, Output, Precision, Runtime, Size
+
+SCHEMA = 1
+PREFIX = "segdeploy."  # of the keys in an ONNX file's metadata_props
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an artifact is, where it came from, what it takes and what it returns.
+
+    Stored in `metadata_props` of an ONNX graph, and as JSON beside an engine.
+    """
+
+    model: str
+    method: Method
+    classes: ClassSet
+    precision: Precision = Precision.FP32
+    output: Output = Output.LABELS
+    size: Size | None = None  # None: dynamic height and width
+    batch: int | None = 1  # None: dynamic
+    dataset: str | None = None
+    normalization: Normalization = field(default_factory=Normalization)
+    color_order: str = "RGB"
+    layout: str = "NHWC"
+    checkpoint: str = ""  # file name only, never a local path; "random:SEED" for random weights
+    checkpoint_sha256: str = ""
+    calibration: str = ""  # name, method and number of images
+    runtime: Runtime | None = None  # None: a graph; otherwise an engine of that runtime
+    runtime_version: str = ""
+    machine: str = ""  # what an engine is tied to: processor or GPU
+    source_sha256: str = ""  # of the graph that an engine was built from
+    sha256: str = ""  # of the engine file itself
+    request: str = ""  # hash of all that went in: equal request, equal artifact
+    versions: tuple[tuple[str, str], ...] = ()
+    schema: int = SCHEMA
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the weights are random: such an artifact has a speed but no accuracy."""
+        return self.checkpoint.startswith("random:")
+
+    def to_strings(self) -> dict[str, str]:
+        """One JSON text per field, as metadata_props holds them."""
+        return {PREFIX + key: json.dumps(value) for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_strings(cls, properties: Mapping[str, str], where: Path) -> Self:
+        """Read what `to_strings` wrote; `where` names the file in an error."""
+        wanted = {PREFIX + f.name: f.name for f in fields(cls)}
+        found = {wanted[key]: text for key, text in properties.items() if key in wanted}
+        try:
+            values = {name: json.loads(text) for name, text in found.items()}
+        except ValueError as error:
+            raise SegdeployError(f"{where}: its segdeploy metadata is damaged ({error})") from error
+        return cls.from_dict(values, where)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], where: Path) -> Self:
+        """Check and convert values that came from a file; nothing in them is trusted."""
+        schema = values.get("schema")
+        if schema is None:
+            raise SegdeployError(
+                f"{where}: carries no segdeploy manifest", hint="segdeploy export writes one into the graph"
+            )
+        if not isinstance(schema, int) or schema > SCHEMA:
+            raise SegdeployError(
+                f"{where}: manifest schema {schema!r}, this segdeploy reads up to {SCHEMA}",
+                hint="upgrade segdeploy, or build the artifact again",
+            )
+        unknown = values.keys() - {f.name for f in fields(cls)}
+        if unknown:
+            raise SegdeployError(f"{where}: unknown manifest key {sorted(unknown)[0]!r}")
+        try:
+            size, batch, runtime = values["size"], values["batch"], values["runtime"]
+            classes, normalization = values["classes"], values["normalization"]
+            return cls(
+                **{
+                    **values,
+                    "method": Method(values["method"]),
+                    "precision": Precision(values["precision"]),
+                    "output": Output(values["output"]),
+                    "runtime": None if runtime is None else Runtime(runtime),
+                    "size": None if size is None else Size(int(size[0]), int(size[1])),
+                    "batch": None if batch is None else int(batch),
+                    "classes": ClassSet(
+                        tuple(str(name) for name in classes["names"]),
+                        tuple((int(r), int(g), int(b)) for r, g, b in classes["palette"]),
+                    ),
+                    "normalization": Normalization(
+                        mean=_triple(normalization["mean"]), std=_triple(normalization["std"])
+                    ),
+                    "versions": tuple((str(k), str(v)) for k, v in values["versions"]),
+                }
+            )
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise SegdeployError(
+                f"{where}: its segdeploy manifest is damaged ({type(error).__name__}: {error})",
+                hint="build the artifact again",
+            ) from error
+
+
+def _triple(values: Any) -> tuple[float, float, float]:
+    first, second, third = values
+    return float(first), float(second), float(third)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """An ONNX file of ours and its manifest."""
+
+    path: Path
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class EnginePlan:
+    """A file that one runtime loads without further work, and its manifest (beside it, `.json`)."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def manifest_path(self) -> Path:
+        """The JSON file beside the plan."""
+        return self.path.with_name(self.path.name + ".json")
+
+    def save_manifest(self) -> None:
+        """Write the JSON beside the plan."""
+        with writing(self.manifest_path) as temporary:
+            temporary.write_text(json.dumps(asdict(self.manifest), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read the manifest and refuse a plan that is not the file it describes."""
+        if not path.is_file():
+            raise SegdeployError(f"{path}: no such file", hint="segdeploy build-engine writes it")
+        beside = path.with_name(path.name + ".json")
+        try:
+            values = json.loads(beside.read_text())
+        except FileNotFoundError as error:
+            raise SegdeployError(
+                f"{path}: its manifest {beside.name} is missing", hint="keep both files together"
+            ) from error
+        except ValueError as error:
+            raise SegdeployError(f"{beside}: is not JSON ({error})") from error
+        if not isinstance(values, dict):
+            raise SegdeployError(f"{beside}: holds no JSON object")
+        plan = cls(path, Manifest.from_dict(values, beside))
+        found = sha256_of(path)
+        if found != plan.manifest.sha256:
+            raise SegdeployError(
+                f"{path}: sha256 is {found[:12]}, its manifest says {plan.manifest.sha256[:12]}",
+                hint="the file is damaged or was replaced: build the engine again",
+            )
+        return plan
+
+
+Artifact = Graph | EnginePlan
+
+
+@dataclass(frozen=True)
+class Store:
+    """The folder artifacts/: where each artifact goes when the user names no place."""
+
+    root: Path = Path("artifacts")
+
+    def checkpoint(self, file_name: str) -> Path:
+        """Where `segdeploy download` puts a checkpoint."""
+        return self.root / "checkpoints" / file_name
+
+    def graph(self, model: str, variant: str) -> Path:
+        """For example artifacts/demo/fp32.onnx."""
+        return self.root / model / f"{variant}.onnx"
+
+    def engine(self, model: str, variant: str, runtime: Runtime) -> Path:
+        """For example artifacts/demo/int8.tensorrt-rtx.plan."""
+        suffix = "ort" if runtime is Runtime.ONNXRUNTIME else "plan"
+        return self.root / model / f"{variant}.{runtime}.{suffix}"
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def request_hash(**inputs: Any) -> str:
+    """A short hash of all that determines an artifact."""
+    text = json.dumps(inputs, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Give a temporary path in the same folder, and rename it to `path` when the block succeeds."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".part-", dir=path.parent) as folder:
+            temporary = Path(folder) / path.name
+            yield temporary
+            temporary.replace(path)
+    except OSError as error:
+        raise SegdeployError(f"{path}: cannot be written ({error.strerror})") from error

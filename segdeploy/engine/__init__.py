@@ -1,0 +1,1 @@
+"""Engines: a graph, compiled by TensorRT or TensorRT-RTX."""

@@ -1,0 +1,43 @@
+"""What a user can put right: one problem, one hint."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class SegdeployError(Exception):
+    """A problem that the user can solve; `cli.main` prints it as two lines.
+
+    Args:
+        problem: names the file, the value found and the value wanted.
+        hint: what to do about it, in the imperative.
+    """
+
+    def __init__(self, problem: str, *, hint: str = "") -> None:
+        super().__init__(problem, hint)  # both, so that the error survives pickling between processes
+        self.problem = problem
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.problem, self.hint)
+
+    def __str__(self) -> str:
+        return self.problem
+
+
+def _rebuild(kind: type[SegdeployError], problem: str, hint: str) -> SegdeployError:
+    return kind(problem, hint=hint)
+
+
+@contextmanager
+def needs(*packages: str, extra: str) -> Iterator[None]:
+    """Turn a missing heavy package into an error that names the extra to install."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in packages:
+            raise
+        raise SegdeployError(
+            f"this needs the package {missing}, which is not installed",
+            hint=f"pip install 'segdeploy[{extra}]'",
+        ) from error

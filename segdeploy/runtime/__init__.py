@@ -1,0 +1,1 @@
+"""Sessions: an artifact, loaded and ready to run."""

@@ -1,0 +1,143 @@
+"""The vocabulary: what a model is, and the array types that pass along the line."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segdeploy.errors import SegdeployError
+
+Images = NDArray[np.uint8]  # (N, H, W, 3), RGB, as decoded; the graph normalizes
+Image = NDArray[np.uint8]  # (H, W, 3), RGB
+Labels = NDArray[np.uint8]  # (N, H, W), train ids; 255 is "ignore" and occurs in ground truth only
+LabelMap = NDArray[np.uint8]  # (H, W), one of `Labels`
+Logits = NDArray[np.float32]  # (N, classes, H / stride, W / stride), before the bilinear resize
+
+IGNORE = 255  # mmseg's ignore_index: a pixel of the ground truth that is not scored
+
+
+class Precision(StrEnum):
+    """The number format of a graph's convolutions: a property of the graph, never of a builder."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
+class Method(StrEnum):
+    """The decode head, as MMSegmentation's configs spell it."""
+
+    FCN = "fcn"
+    PSPNET = "pspnet"
+    DEEPLABV3 = "deeplabv3"
+    DEEPLABV3PLUS = "deeplabv3plus"
+
+    @property
+    def display_name(self) -> str:
+        """The name that papers and tables print."""
+        return {"fcn": "FCN", "pspnet": "PSPNet", "deeplabv3": "DeepLabV3"}.get(self, "DeepLabV3+")
+
+    @property
+    def stride(self) -> int:
+        """Pixels of the image per logit along one axis."""
+        return 4 if self is Method.DEEPLABV3PLUS else 8
+
+
+class Output(StrEnum):
+    """What a graph returns: `labels` (N, H, W) uint8 at image size, or `logits` at the head's stride."""
+
+    LABELS = "labels"
+    LOGITS = "logits"
+
+
+class Runtime(StrEnum):
+    """What executes an artifact."""
+
+    PYTORCH = "pytorch"
+    ONNXRUNTIME = "onnxruntime"
+    TENSORRT = "tensorrt"
+    TENSORRT_RTX = "tensorrt-rtx"
+
+
+class Device(StrEnum):
+    """Where a session runs."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Size(NamedTuple):
+    """Height and width in pixels."""
+
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.height}x{self.width}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read "512x1024" (height first)."""
+        height, cross, width = text.lower().partition("x")
+        if not (cross and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+            raise SegdeployError(f"size {text!r}: expected HEIGHTxWIDTH", hint="for example 512x1024")
+        return cls(int(height), int(width))
+
+
+@dataclass(frozen=True)
+class ClassSet:
+    """Class names, and their RGB colours: index = train id."""
+
+    names: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+
+    def __post_init__(self) -> None:
+        if not 2 <= len(self.names) <= IGNORE:
+            raise SegdeployError(f"{len(self.names)} classes; wanted 2 to {IGNORE}")
+        if len(self.names) != len(self.palette):
+            raise SegdeployError(f"{len(self.names)} class names but {len(self.palette)} colours")
+        if any(len(rgb) != 3 or not all(0 <= value <= 255 for value in rgb) for rgb in self.palette):
+            raise SegdeployError("a palette colour is not three values of 0 to 255")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @classmethod
+    def numbered(cls, count: int) -> Self:
+        """Stand-in names and evenly spread colours, for a checkpoint that names no classes."""
+        hues = [(37 * k % 256, 151 * k % 256, 211 * k % 256) for k in range(count)]
+        return cls(tuple(f"class {k}" for k in range(count)), tuple(hues))
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Per-channel mean and standard deviation of RGB in 0..255; the default is ImageNet's."""
+
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Facts of one model; `classes` None means that the checkpoint file brings them."""
+
+    name: str
+    method: Method
+    classes: ClassSet | None = None
+    dataset: str | None = None
+    size: Size | None = None  # what is traced by default; None: every image has its own size
+    width: float = 1.0  # mmseg's widen_factor of the backbone
+    head_channels: int = 512
+    normalization: Normalization = field(default_factory=Normalization)
+    checkpoint: Path | None = None  # bundled with the package
+    checkpoint_url: str = ""
+    sha256_prefix: str = ""
+    license: str = ""
+
+    @property
+    def title(self) -> str:
+        """For a table: the method and what it was trained on."""
+        return f"{self.method.display_name} {self.dataset or 'own classes'}"
