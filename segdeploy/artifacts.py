@@ -1,4 +1,4 @@
-"""Files along the line, what each one says of itself, and how they are written: whole or not at all."""
+"""Files along the line: what each says of itself, and how it is written, whole or not at all."""
 
 import hashlib
 import json
@@ -36,7 +36,9 @@ class Manifest:
     layout: str = "NHWC"
     checkpoint: str = ""  # file name only, never a local path; "random:SEED" for random weights
     checkpoint_sha256: str = ""
-    calibration: str = ""  # name, method and number of images
+    calibration: str = ""  # name, number of images, split and method
+    calibration_split: str = ""  # "dataset/split" or "folder:NAME": what must not be scored
+    quantization: str = ""  # of int8: the runtime whose form of Q/DQ the graph has
     runtime: Runtime | None = None  # None: a graph; otherwise an engine of that runtime
     runtime_version: str = ""
     machine: str = ""  # what an engine is tied to: processor or GPU
@@ -72,7 +74,8 @@ class Manifest:
         schema = values.get("schema")
         if schema is None:
             raise SegdeployError(
-                f"{where}: carries no segdeploy manifest", hint="segdeploy export writes one into the graph"
+                f"{where}: carries no segdeploy manifest",
+                hint="segdeploy export writes one into the graph",
             )
         if not isinstance(schema, int) or schema > SCHEMA:
             raise SegdeployError(

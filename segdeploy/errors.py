@@ -13,7 +13,9 @@ class SegdeployError(Exception):
     """
 
     def __init__(self, problem: str, *, hint: str = "") -> None:
-        super().__init__(problem, hint)  # both, so that the error survives pickling between processes
+        super().__init__(
+            problem, hint
+        )  # both, so that the error survives pickling between processes
         self.problem = problem
         self.hint = hint
 

@@ -1,21 +1,20 @@
 """Image files in and out, and mmseg's resize: cv2, bilinear on uint8, keep ratio."""
 
+from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image as PillowImage
-from PIL import UnidentifiedImageError
 
 from segdeploy.errors import SegdeployError
 from segdeploy.spec import ClassSet, Image, LabelMap, Size
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-MAX_PIXELS = 1 << 28  # 16384 x 16384: beyond it a file is damaged or hostile
 
 
 def read_image(path: Path) -> Image:
-    """Decode as mmseg does (cv2 IMREAD_COLOR, EXIF orientation honoured), returned as RGB (H, W, 3)."""
+    """Decode to RGB (H, W, 3) as mmseg does: cv2 IMREAD_COLOR, EXIF orientation honoured."""
     data = _read_bytes(path)
     try:
         image_bgr = cv2.imdecode(data, cv2.IMREAD_COLOR)
@@ -23,23 +22,21 @@ def read_image(path: Path) -> Image:
         raise SegdeployError(f"{path}: cannot be decoded as an image ({error.err})") from error
     if image_bgr is None:
         raise SegdeployError(f"{path}: not an image, or a damaged one ({data.size} bytes)")
-    return np.ascontiguousarray(image_bgr[..., ::-1])
+    return np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB))
 
 
 def read_labels(path: Path) -> LabelMap:
     """Decode a label PNG to its stored values (H, W); palette files give indices, as in mmseg."""
-    _read_bytes(path)
+    data = _read_bytes(path)
     try:
-        with PillowImage.open(path) as file:
-            if file.width * file.height > MAX_PIXELS:
-                raise SegdeployError(f"{path}: {file.width} x {file.height} pixels is too large")
+        with PillowImage.open(BytesIO(data.tobytes()), formats=("PNG",)) as file:
             if file.mode not in ("L", "P", "1"):
                 raise SegdeployError(
                     f"{path}: has mode {file.mode}; wanted one 8-bit channel of class ids",
                     hint="colour-coded annotations must be converted to class ids first",
                 )
             labels = np.array(file, dtype=np.uint8)
-    except (UnidentifiedImageError, OSError, SyntaxError, PillowImage.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, PillowImage.DecompressionBombError) as error:
         raise SegdeployError(f"{path}: not a label image, or a damaged one ({error})") from error
     return labels
 
@@ -61,24 +58,48 @@ def write_png(path: Path, image: Image | LabelMap) -> None:
     ok, data = cv2.imencode(".png", image[..., ::-1] if image.ndim == 3 else image)
     if not ok:
         raise SegdeployError(f"{path}: cannot be encoded as PNG")
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(data.tobytes())
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data.tobytes())
+        temporary.replace(path)
+    except OSError as error:
+        raise SegdeployError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def scaled_size(size: Size, scale: tuple[int, int]) -> Size:
-    """The size that mmseg's Resize(scale, keep_ratio=True) gives; `scale` is (long side, short side)."""
+    """What mmseg's Resize(scale, keep_ratio=True) gives; `scale` is (long side, short side)."""
     long_side, short_side = max(scale), min(scale)
     factor = min(long_side / max(size), short_side / min(size))
-    return Size(int(size.height * factor + 0.5), int(size.width * factor + 0.5))
+    scaled = Size(int(size.height * factor + 0.5), int(size.width * factor + 0.5))
+    if 0 in scaled:
+        raise SegdeployError(
+            f"an image of {size} is too narrow to be scaled to fit {long_side}x{short_side}"
+        )
+    return scaled
 
 
 def resize(image: Image, size: Size) -> Image:
-    """cv2 INTER_LINEAR on uint8, the interpolation of mmseg's test pipeline; a no-op at the same size."""
+    """cv2 INTER_LINEAR on uint8, as in mmseg's test pipeline; a no-op at the same size."""
     if image.shape[:2] == size:
         return image
     return np.asarray(cv2.resize(image, (size.width, size.height), interpolation=cv2.INTER_LINEAR))
+
+
+def resize_labels(labels: LabelMap, size: Size) -> LabelMap:
+    """Nearest class of each pixel: for showing a mask; a score wants resized logits."""
+    if labels.shape == size:
+        return labels
+    return np.asarray(
+        cv2.resize(labels, (size.width, size.height), interpolation=cv2.INTER_NEAREST)
+    )
+
+
+def network_input(image: Image, scale: tuple[int, int] | None) -> Image:
+    """The image as the network sees it: resized to the test scale, or as it is without one."""
+    if scale is None:
+        return image
+    return resize(image, scaled_size(Size(*image.shape[:2]), scale))
 
 
 def colorize(labels: LabelMap, classes: ClassSet) -> Image:

@@ -15,8 +15,15 @@ Advance = Callable[[float], None]  # called with the units done since the last c
 def progress_bar(what: str, total: float | None) -> Iterator[Advance]:
     """Show one bar while the block runs; `total` None shows a pulse."""
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bars:
         task = bars.add_task(what, total=total)
         yield lambda steps: bars.advance(task, steps)
 

@@ -1,12 +1,14 @@
 """The three data folders, read and checked: models/, calibration/ and benchmarks/."""
 
+import random
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from segdeploy.errors import SegdeployError
-from segdeploy.spec import ClassSet, Method, ModelSpec, Size
+from segdeploy.spec import ClassSet, Method, ModelSpec, RangeMethod, Size
 
 _PACKAGED = Path(__file__).parent / "data"  # where the wheel keeps the three folders
 ROOT = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[1]
@@ -27,15 +29,31 @@ class Target:
 
 @dataclass(frozen=True)
 class CalibrationSet:
-    """Which images ranges are collected on, and how a range is read off them."""
+    """Which images ranges are collected on, and how a range is read off them.
+
+    Either `images` lists ids of the data set, or `count` of them are drawn with `seed`.
+    """
 
     name: str
     dataset: str
     split: str
-    method: str
-    images: tuple[str, ...]  # ids in the data set
+    method: RangeMethod
+    images: tuple[str, ...] = ()
+    count: int = 0
+    seed: int = 0
     percentile: float = 99.99
-    keep_fp32: tuple[str, ...] = ()  # names of nodes left floating
+    keep_fp32: tuple[str, ...] = ()  # nodes or modules left floating
+
+    def draw(self, ids: Sequence[str]) -> tuple[str, ...]:
+        """The ids to calibrate on, of those that the split has."""
+        if self.images:
+            return self.images
+        if self.count > len(ids):
+            raise SegdeployError(
+                f"calibration set {self.name} wants {self.count} images, "
+                f"{self.dataset}/{self.split} has {len(ids)}"
+            )
+        return tuple(random.Random(self.seed).sample(sorted(ids), self.count))
 
 
 def model_names() -> list[str]:
@@ -77,12 +95,18 @@ def _parse_model(path: Path) -> ModelSpec:
             license=str(values["license"]),
         )
     except (TypeError, ValueError) as error:
-        raise SegdeployError(f"{path}: {error}", hint="see models/README.md for the keys") from error
+        raise SegdeployError(
+            f"{path}: {error}", hint="see models/README.md for the keys"
+        ) from error
 
 
 def load_classes(name: str, where: Path) -> ClassSet:
     """Class names and colours: a name in models/classes/, or a TOML file beside `where`."""
-    path = where.parent / name if name.endswith(".toml") else MODELS / "classes" / f"{Path(name).name}.toml"
+    path = (
+        where.parent / name
+        if name.endswith(".toml")
+        else MODELS / "classes" / f"{Path(name).name}.toml"
+    )
     return read_classes(path)
 
 
@@ -96,7 +120,9 @@ def read_classes(path: Path) -> ClassSet:
         names = tuple(str(row["name"]) for row in rows)
         palette = tuple((int(r), int(g), int(b)) for r, g, b in (row["rgb"] for row in rows))
     except (KeyError, TypeError, ValueError) as error:
-        raise SegdeployError(f"{path}: a class needs a name and rgb = [r, g, b] ({error})") from error
+        raise SegdeployError(
+            f"{path}: a class needs a name and rgb = [r, g, b] ({error})"
+        ) from error
     return ClassSet(names, palette)
 
 
@@ -105,7 +131,9 @@ def load_targets() -> dict[str, Target]:
     path = BENCHMARKS / "reference.toml"
     targets = {}
     for name, row in _read_toml(path).items():
-        _check_keys(path, row, {"miou", "fps", "device", "memory_gb", "resolution"}, {"note"}, str(path))
+        _check_keys(
+            path, row, {"miou", "fps", "device", "memory_gb", "resolution"}, {"note"}, str(path)
+        )
         targets[name] = Target(**row)
     return targets
 
@@ -124,25 +152,37 @@ def load_calibration(name: str) -> CalibrationSet:
             hint=f"one of {', '.join(calibration_names())}, a TOML file, or a folder of images",
         )
     values = _read_toml(path)
-    _check_keys(
-        path, values, {"dataset", "split", "images", "method"}, {"percentile", "keep_fp32"}, "calibration/README.md"
-    )
-    ids = path.parent / str(values["images"])
+    optional = {"images", "count", "seed", "percentile", "keep_fp32"}
+    _check_keys(path, values, {"dataset", "split", "method"}, optional, "calibration/README.md")
+    if ("images" in values) == ("count" in values):
+        raise SegdeployError(
+            f"{path}: wanted one of `images` (a list of ids) and `count` with `seed`"
+        )
     try:
-        images = tuple(line for line in ids.read_text().splitlines() if line and not line.startswith("#"))
+        return CalibrationSet(
+            name=path.stem,
+            dataset=str(values["dataset"]),
+            split=str(values["split"]),
+            method=_one_of(path, "method", values["method"], list(get_args(RangeMethod))),
+            images=_read_ids(path.parent / str(values["images"])) if "images" in values else (),
+            count=int(values.get("count", 0)),
+            seed=int(values.get("seed", 0)),
+            percentile=float(values.get("percentile", 99.99)),
+            keep_fp32=tuple(map(str, values.get("keep_fp32", ()))),
+        )
+    except (TypeError, ValueError) as error:
+        raise SegdeployError(f"{path}: {error}", hint="see calibration/README.md") from error
+
+
+def _read_ids(path: Path) -> tuple[str, ...]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise SegdeployError(f"{path}: its image list {ids} cannot be read ({error.strerror})") from error
-    if not images:
-        raise SegdeployError(f"{ids}: lists no image")
-    return CalibrationSet(
-        name=path.stem,
-        dataset=str(values["dataset"]),
-        split=str(values["split"]),
-        method=_one_of(path, "method", values["method"], ["max", "percentile", "mse"]),
-        images=images,
-        percentile=float(values.get("percentile", 99.99)),
-        keep_fp32=tuple(map(str, values.get("keep_fp32", ()))),
-    )
+        raise SegdeployError(f"{path}: cannot be read ({error.strerror})") from error
+    ids = tuple(line for line in lines if line and not line.startswith("#"))
+    if not ids:
+        raise SegdeployError(f"{path}: lists no image")
+    return ids
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -154,13 +194,17 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise SegdeployError(f"{path}: is not TOML ({error})") from error
 
 
-def _check_keys(path: Path, values: Any, required: set[str], optional: set[str], manual: str) -> None:
+def _check_keys(
+    path: Path, values: Any, required: set[str], optional: set[str], manual: str
+) -> None:
     if not isinstance(values, dict):
         raise SegdeployError(f"{path}: wanted a table, found {values!r}")
     for key in values.keys() - required - optional:
         raise SegdeployError(f"{path}: unexpected key `{key}`", hint=f"see {manual} for the keys")
     for key in sorted(required - values.keys()):
-        raise SegdeployError(f"{path}: the key `{key}` is missing", hint=f"see {manual} for the keys")
+        raise SegdeployError(
+            f"{path}: the key `{key}` is missing", hint=f"see {manual} for the keys"
+        )
 
 
 def _one_of(path: Path, key: str, value: Any, known: list[Any]) -> Any:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,10 @@ Labels = NDArray[np.uint8]  # (N, H, W), train ids; 255 is "ignore" and occurs i
 LabelMap = NDArray[np.uint8]  # (H, W), one of `Labels`
 Logits = NDArray[np.float32]  # (N, classes, H / stride, W / stride), before the bilinear resize
 
+# How a range is read off a histogram, see calibrate.collect_ranges.
+RangeMethod = Literal["max", "percentile", "mse"]
+
+MIN_SIDE = 32  # pixels: below it the pyramid's 6 bins are wider than the map at stride 8
 IGNORE = 255  # mmseg's ignore_index: a pixel of the ground truth that is not scored
 
 
@@ -47,7 +51,7 @@ class Method(StrEnum):
 
 
 class Output(StrEnum):
-    """What a graph returns: `labels` (N, H, W) uint8 at image size, or `logits` at the head's stride."""
+    """What a graph returns: `labels` at image size, or `logits` at the head's stride."""
 
     LABELS = "labels"
     LOGITS = "logits"
@@ -83,7 +87,9 @@ class Size(NamedTuple):
         """Read "512x1024" (height first)."""
         height, cross, width = text.lower().partition("x")
         if not (cross and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-            raise SegdeployError(f"size {text!r}: expected HEIGHTxWIDTH", hint="for example 512x1024")
+            raise SegdeployError(
+                f"size {text!r}: expected HEIGHTxWIDTH", hint="for example 512x1024"
+            )
         return cls(int(height), int(width))
 
 
@@ -99,7 +105,9 @@ class ClassSet:
             raise SegdeployError(f"{len(self.names)} classes; wanted 2 to {IGNORE}")
         if len(self.names) != len(self.palette):
             raise SegdeployError(f"{len(self.names)} class names but {len(self.palette)} colours")
-        if any(len(rgb) != 3 or not all(0 <= value <= 255 for value in rgb) for rgb in self.palette):
+        if any(
+            len(rgb) != 3 or not all(0 <= value <= 255 for value in rgb) for rgb in self.palette
+        ):
             raise SegdeployError("a palette colour is not three values of 0 to 255")
 
     def __len__(self) -> int:

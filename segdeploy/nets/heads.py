@@ -106,7 +106,8 @@ class DepthwiseSeparableASPPHead(ASPPHead):
         return self.conv_seg(self.sep_bottleneck(torch.cat([x, low_level], dim=1)))
 
 
-HEADS = {
+Head = FCNHead | PSPHead | ASPPHead
+HEADS: dict[Method, type[Head]] = {
     Method.FCN: FCNHead,
     Method.PSPNET: PSPHead,
     Method.DEEPLABV3: ASPPHead,

@@ -19,9 +19,7 @@ def conv_bn_act(
     padding = dilation * (kernel - 1) // 2
     block.add_module(
         "conv",
-        nn.Conv2d(
-            in_channels, out_channels, kernel, stride, padding, dilation, groups, bias=False
-        ),
+        nn.Conv2d(in_channels, out_channels, kernel, stride, padding, dilation, groups, bias=False),
     )
     block.add_module("bn", nn.BatchNorm2d(out_channels))
     if activation is not None:
@@ -30,7 +28,7 @@ def conv_bn_act(
 
 
 class DepthwiseSeparable(nn.Module):
-    """3x3 depthwise then 1x1 pointwise, each with BatchNorm and ReLU: mmcv's module of that name."""
+    """3x3 depthwise then 1x1 pointwise, each with BatchNorm and ReLU, as mmcv names them."""
 
     def __init__(self, in_channels: int, out_channels: int, dilation: int = 1) -> None:
         super().__init__()

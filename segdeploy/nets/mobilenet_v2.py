@@ -20,7 +20,7 @@ OUT_STAGES = (1, 2, 4, 6)  # strides 4, 8, 8, 8
 
 
 def scaled_channels(channels: int, width: float) -> int:
-    """`channels * width` rounded to a multiple of 8, never below 90 % of it: mmseg's make_divisible."""
+    """`channels * width` to a multiple of 8, never below 90 % of it: mmseg's make_divisible."""
     value = channels * width
     rounded = max(8, int(value + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * value else rounded

@@ -6,11 +6,11 @@ from torch.nn import functional
 
 
 class AdaptivePool(nn.Module):
-    """AdaptiveAvgPool2d(bins), bit for bit in PyTorch; on export y = A_h x A_w^T with the same bins.
+    """AdaptiveAvgPool2d(bins), bit for bit in PyTorch; on export A_h x A_w^T with the same bins.
 
-    The exporter would unroll the pooling into over a thousand Gathers, wrong at any size but the traced
-    one. Bin i of n pixels covers floor(i n / bins) to ceil((i + 1) n / bins): bins overlap where `bins`
-    does not divide n. Equal to PyTorch to 2.1e-7.
+    The exporter would unroll the pooling into over a thousand Gathers, wrong at any size but the
+    traced one. Bin i of n pixels covers floor(i n / bins) to ceil((i + 1) n / bins): bins overlap
+    where `bins` does not divide n. Equal to PyTorch to 2.1e-7.
     """
 
     def __init__(self, bins: int) -> None:
@@ -34,11 +34,12 @@ class AdaptivePool(nn.Module):
 def pooling_matrix(pixels: int, bins: int) -> torch.Tensor:
     """(bins, pixels) float32: row i holds 1 / count inside bin i and zero outside.
 
-    `pixels` may be symbolic: only tensor arithmetic touches it.
+    `pixels` may be symbolic. Floats, because integer division exports to a dozen operators: products
+    are exact below 2^24, and no quotient is within rounding of the next whole number.
     """
-    index = torch.arange(bins).unsqueeze(1)
-    start = index * pixels // bins
-    stop = ((index + 1) * pixels + bins - 1) // bins
+    index = torch.arange(bins, dtype=torch.float32).unsqueeze(1)
+    start = torch.floor(index * pixels / bins)
+    stop = torch.ceil((index + 1) * pixels / bins)
     position = torch.arange(pixels).unsqueeze(0)
     inside = (position >= start) & (position < stop)
-    return inside.float() / (stop - start).float()
+    return inside.float() / (stop - start)

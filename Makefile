@@ -1,0 +1,39 @@
+# make demo: set up, then the whole line on the bundled model. make test: set up, then all tests.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/segdeploy
+
+.PHONY: demo test check format lint types floors test-gpu clean
+
+demo: $(VENV)/default  ## export, calibrate, quantize, compile and measure the demo model
+	$(RUN) export demo
+	$(RUN) build-engine demo --int8 --target onnxruntime
+	$(RUN) bench demo --dataset demo --precision fp32,int8 --json artifacts/demo/report.json --report artifacts/demo/report.md
+	@echo "The report is artifacts/demo/report.md, its pictures are beside it."
+
+test: $(VENV)/dev  ## lint, types, floors and every test
+	$(MAKE) check
+
+check: lint types floors
+	$(BIN)/pytest -n auto
+
+format: $(VENV)/dev
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+lint: $(VENV)/dev
+	$(BIN)/ruff format --check . && $(BIN)/ruff check .
+types: $(VENV)/dev
+	$(BIN)/mypy
+floors: $(VENV)/dev
+	$(BIN)/lint-imports
+test-gpu: $(VENV)/dev  ## a skip for want of a GPU is a failure here
+	SEGDEPLOY_REQUIRE=gpu,trt $(BIN)/pytest
+
+# One stamp per extra, made again when the requirements change.
+$(VENV)/%: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) artifacts

@@ -1,0 +1,1 @@
+"""Speed and accuracy of the same artifact, beside PyTorch and the reference."""

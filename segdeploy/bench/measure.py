@@ -1,0 +1,230 @@
+"""One measurement: an artifact, in a process of its own, timed and then scored."""
+
+import itertools
+import multiprocessing
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from segdeploy.artifacts import Manifest, Store, sha256_of
+from segdeploy.datasets import Dataset, facts, open_dataset
+from segdeploy.datasets.scenes import draw_scene
+from segdeploy.errors import SegdeployError
+from segdeploy.evaluate import evaluate
+from segdeploy.images import network_input, overlay, resize, write_png
+from segdeploy.metrics import ConfusionMatrix
+from segdeploy.pipeline.segment import read_artifact, segment_input
+from segdeploy.pipeline.source import resolve_source
+from segdeploy.report import TRAINED, Measurement
+from segdeploy.runtime import Session, open_session
+from segdeploy.spec import ClassSet, Device, Image, LabelMap, Output, Runtime, Size
+from segdeploy.timing import measure_latency, peak_memory_bytes
+
+STEPS = 195  # timed by mmseg's tools/benchmark.py, after 5 of warm-up
+WARMUP = 5
+TIMED_IMAGES = 8  # held in memory and taken in turn
+PICTURES = 3  # images of the data set that a report shows
+PICTURE_WIDTH = 512  # pixels of one panel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is measured: an artifact, or the checkpoint of a model in PyTorch."""
+
+    artifact: Path | None = None
+    model: str = ""
+    checkpoint: str | None = None
+    output: Output = Output.LABELS  # that PyTorch returns
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions:
+    """On what, and for how long; `max_seconds` bounds the timing of one subject."""
+
+    dataset: str
+    data: Path | None = None
+    limit: int | None = None
+    speed_only: bool = False
+    device: Device = Device.CPU
+    threads: int = 0
+    max_seconds: float = 60.0
+    pictures: bool = False
+    store: Store = field(default_factory=Store)
+
+    def open(self) -> tuple[Dataset, str]:
+        """The split that published scores are of."""
+        known = None if Path(self.dataset).is_dir() else facts(self.dataset)
+        split = known.evaluation_split if known else "val"
+        return open_dataset(self.dataset, self.data, split), split
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A measurement, and the label maps of the first images for the report."""
+
+    measurement: Measurement
+    pictures: tuple[LabelMap, ...] = ()
+
+
+def measure(subject: Subject, options: BenchOptions) -> Outcome:
+    """Measure in a fresh process: its peak memory is its own, and nothing warms it up."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        try:
+            return pool.submit(_measure, subject, options).result()
+        except BrokenProcessPool as error:
+            raise SegdeployError(
+                f"the process that measured {subject.artifact or subject.model} died",
+                hint="most often for want of memory: try a smaller size, or --limit",
+            ) from error
+
+
+def _measure(subject: Subject, options: BenchOptions) -> Outcome:
+    with _open(subject, options) as session:
+        manifest = session.manifest
+        dataset = None if options.speed_only else _dataset_for(manifest, options)
+        inputs = _timed_inputs(manifest, dataset, options)
+        turns = itertools.cycle(inputs)
+        latency = measure_latency(
+            lambda: segment_input(session, *next(turns)),
+            warmup=WARMUP,
+            steps=STEPS,
+            max_seconds=options.max_seconds,
+        )
+        peak = peak_memory_bytes()  # of inference: before anything is scored
+        scored = None if manifest.is_random else dataset
+        predict = _predictor(session, dataset.scale if dataset else None)
+        matrix = evaluate(predict, scored, limit=options.limit) if scored else None
+        pictures: tuple[LabelMap, ...] = ()
+        if dataset is not None and options.pictures:
+            pictures = tuple(predict(dataset.load_image(k)) for k in _shown(dataset))
+    path = subject.artifact
+    measurement = Measurement(
+        model=manifest.model,
+        title=_title(manifest),
+        precision=manifest.precision,
+        runtime=manifest.runtime or (Runtime.ONNXRUNTIME if path else Runtime.PYTORCH),
+        device=options.device,
+        output=manifest.output,
+        latency=latency,
+        resolution=_resolution([Size(*fitted.shape[:2]) for fitted, _ in inputs]),
+        weights=manifest.checkpoint if manifest.is_random else TRAINED,
+        artifact=path.name if path else manifest.checkpoint,
+        artifact_sha256=sha256_of(path) if path else manifest.checkpoint_sha256,
+        artifact_bytes=path.stat().st_size if path else None,
+        calibration=manifest.calibration,
+        threads=options.threads or None,
+        dataset=dataset.name if dataset else options.dataset,
+        images=_image_count(scored, options.limit) if scored else 0,
+        miou=100 * matrix.miou() if matrix else None,
+        macc=100 * matrix.macc() if matrix else None,
+        aacc=100 * matrix.aacc() if matrix else None,
+        per_class_iou=_per_class(matrix, manifest.classes) if matrix else {},
+        peak_memory_bytes=peak,
+        note="" if matrix else "mIoU was not measured",
+    )
+    return Outcome(measurement, pictures)
+
+
+def _open(subject: Subject, options: BenchOptions) -> Session:
+    if subject.artifact is not None:
+        artifact = read_artifact(subject.artifact)
+        return open_session(artifact, device=options.device, threads=options.threads)
+    from segdeploy.runtime.pytorch import PyTorchSession
+
+    source = resolve_source(subject.model, subject.checkpoint, options.store)
+    return PyTorchSession(
+        source.spec,
+        source.checkpoint,
+        output=subject.output,
+        device=options.device,
+        threads=options.threads,
+    )
+
+
+def _dataset_for(manifest: Manifest, options: BenchOptions) -> Dataset:
+    """The scored split, refused where its scores would mean nothing for this artifact."""
+    dataset, split = options.open()
+    if len(manifest.classes) != len(dataset.classes):
+        raise SegdeployError(
+            f"{manifest.model} tells {len(manifest.classes)} classes apart, "
+            f"{dataset.name} has {len(dataset.classes)}",
+            hint="name the data set that it was trained on with --dataset",
+        )
+    if manifest.calibration_split == f"{dataset.name}/{split}":
+        raise SegdeployError(
+            f"{manifest.model} was calibrated on {manifest.calibration_split}, the split to score",
+            hint="calibrate on training images",
+        )
+    return dataset
+
+
+def _timed_inputs(
+    manifest: Manifest, dataset: Dataset | None, options: BenchOptions
+) -> list[tuple[Image, Size]]:
+    """The first images, decoded and resized, each with its original size."""
+    if dataset is None:
+        size = manifest.size or facts(options.dataset).nominal_size
+        return [(draw_scene(seed, size)[0], size) for seed in range(TIMED_IMAGES)]
+    images = [dataset.load_image(k) for k in range(min(TIMED_IMAGES, len(dataset)))]
+    inputs = [(network_input(image, dataset.scale), Size(*image.shape[:2])) for image in images]
+    found = Size(*inputs[0][0].shape[:2])
+    if manifest.size not in (None, found):
+        raise SegdeployError(
+            f"{manifest.model}: the artifact takes {manifest.size}, "
+            f"images of {dataset.name} are {found} at test time",
+            hint=f"export it with --size {found} or --dynamic",
+        )
+    return inputs
+
+
+def _predictor(session: Session, scale: tuple[int, int] | None) -> Callable[[Image], LabelMap]:
+    def predict(image: Image) -> LabelMap:
+        return segment_input(session, network_input(image, scale), Size(*image.shape[:2]))
+
+    return predict
+
+
+def _per_class(matrix: ConfusionMatrix, classes: ClassSet) -> dict[str, float | None]:
+    scores = zip(classes.names, matrix.iou(), strict=True)
+    return {name: None if np.isnan(iou) else 100 * float(iou) for name, iou in scores}
+
+
+def _title(manifest: Manifest) -> str:
+    return f"{manifest.method.display_name} {manifest.dataset or manifest.model}"
+
+
+def _resolution(sizes: Sequence[Size]) -> str:
+    if len(set(sizes)) == 1:
+        return str(sizes[0])
+    return f"short side {min(min(size) for size in sizes)}"
+
+
+def _image_count(dataset: Dataset, limit: int | None) -> int:
+    return len(dataset) if limit is None else min(limit, len(dataset))
+
+
+def _shown(dataset: Dataset) -> range:
+    return range(min(PICTURES, len(dataset)))
+
+
+def write_pictures(
+    outcomes: Sequence[Outcome], options: BenchOptions, folder: Path
+) -> tuple[Path, ...]:
+    """One strip per image: the image, the ground truth, and what each measured row made of it."""
+    dataset, _ = options.open()
+    paths = []
+    for k in _shown(dataset):
+        sample = dataset.load(k)
+        maps = [sample.labels, *(outcome.pictures[k] for outcome in outcomes if outcome.pictures)]
+        height, width = sample.labels.shape
+        panel = Size(height * PICTURE_WIDTH // width, PICTURE_WIDTH)
+        painted = [overlay(sample.image, labels, dataset.classes) for labels in maps]
+        strip = np.hstack([resize(image, panel) for image in (sample.image, *painted)])
+        paths.append(folder / f"{sample.id.replace('/', '-')}.png")
+        write_png(paths[-1], strip)
+    return tuple(paths)

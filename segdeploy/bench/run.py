@@ -1,0 +1,140 @@
+"""A comparison: build what is asked for, measure each in turn, and report."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from segdeploy.artifacts import writing
+from segdeploy.bench.measure import BenchOptions, Outcome, Subject, measure, write_pictures
+from segdeploy.datasets import DATASETS
+from segdeploy.environment import describe_environment
+from segdeploy.errors import SegdeployError
+from segdeploy.pipeline.calibration import check_unseen, open_calibration
+from segdeploy.pipeline.make import EngineRequest, export_options, make_engine
+from segdeploy.pipeline.segment import is_artifact, read_artifact
+from segdeploy.pipeline.source import default_checkpoint, resolve_source
+from segdeploy.recipes import load_model, load_targets, model_names
+from segdeploy.report import Report
+from segdeploy.spec import Output, Precision, Runtime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What is compared; `command` and `created` are for the report."""
+
+    subjects: tuple[str, ...] = ()  # models and artifacts; none: the zoo models of the data set
+    checkpoint: str | None = None
+    precisions: tuple[Precision, ...] = (Precision.FP32,)
+    runtimes: tuple[Runtime, ...] = (Runtime.ONNXRUNTIME, Runtime.PYTORCH)
+    calibration: str | None = None
+    command: str = ""
+    created: str = ""
+
+
+def compare(
+    comparison: Comparison,
+    options: BenchOptions,
+    *,
+    json_path: Path | None = None,
+    report_path: Path | None = None,
+) -> Report:
+    """Build, measure one after the other, and write the report; PyTorch is always in it."""
+    if not options.speed_only:
+        options.open()  # a missing data set is found before anything is built
+    environment = describe_environment()  # first, so that the load it shows is that of others
+    options = replace(options, threads=environment.usable_cores, pictures=report_path is not None)
+    subjects = [s for name in _names(comparison, options) for s in _plan(name, comparison, options)]
+    outcomes = [measure(subject, options) for subject in dict.fromkeys(subjects)]
+    report = Report(
+        measurements=tuple(outcome.measurement for outcome in outcomes),
+        environment=environment,
+        command=comparison.command,
+        created=comparison.created,
+        targets=load_targets(),
+    )
+    if json_path is not None:
+        _write(json_path, report.to_json())
+    if report_path is not None:
+        pictures = _pictures(outcomes, options, report_path)
+        _write(report_path, report.to_markdown(pictures))
+    return report
+
+
+def _names(comparison: Comparison, options: BenchOptions) -> tuple[str, ...]:
+    if comparison.subjects:
+        return comparison.subjects
+    names = tuple(n for n in model_names() if load_model(n).dataset == options.dataset)
+    if not names:
+        raise SegdeployError(
+            f"no model of the zoo is trained on {options.dataset}",
+            hint="name a model with --checkpoint FILE, or an artifact",
+        )
+    return names
+
+
+def _plan(name: str, comparison: Comparison, options: BenchOptions) -> Iterator[Subject]:
+    """PyTorch first, then each precision on each runtime."""
+    if is_artifact(name):
+        yield from _plan_artifact(name, comparison, options)
+        return
+    output = _output(options)
+    yield Subject(model=name, checkpoint=comparison.checkpoint, output=output)
+    runtimes = [runtime for runtime in comparison.runtimes if runtime is not Runtime.PYTORCH]
+    if not runtimes:
+        return
+    source = resolve_source(name, comparison.checkpoint, options.store)
+    known = DATASETS[options.dataset][0] if options.dataset in DATASETS else None
+    size = known.nominal_size if known and known.uniform else None
+    for precision in comparison.precisions:
+        if precision is Precision.INT8 and not options.speed_only:
+            chosen = open_calibration(comparison.calibration, source.spec.dataset, options.data)
+            check_unseen(chosen, *options.open())
+        for runtime in runtimes:
+            traced = export_options(size=size, batch=1, precision=Precision.FP32, output=output)
+            request = EngineRequest(
+                precision=precision,
+                runtime=runtime,
+                calibration=comparison.calibration,
+                data=options.data,
+                store=options.store,
+            )
+            yield Subject(artifact=make_engine(source, traced, request).plan.path)
+
+
+def _plan_artifact(name: str, comparison: Comparison, options: BenchOptions) -> Iterator[Subject]:
+    """The artifact, after its own checkpoint in PyTorch where that is at hand."""
+    path = Path(name)
+    manifest = read_artifact(path).manifest
+    checkpoint = comparison.checkpoint
+    if manifest.is_random:
+        checkpoint = manifest.checkpoint
+    elif checkpoint is None and manifest.model in model_names():
+        try:
+            checkpoint = str(default_checkpoint(load_model(manifest.model), options.store))
+        except SegdeployError:  # not downloaded: the artifact is measured without the PyTorch row
+            checkpoint = None
+    if checkpoint is not None:
+        source = resolve_source(manifest.model, checkpoint, options.store)
+        if source.checkpoint.sha256 == manifest.checkpoint_sha256:
+            yield Subject(model=manifest.model, checkpoint=checkpoint, output=manifest.output)
+    yield Subject(artifact=path)
+
+
+def _output(options: BenchOptions) -> Output:
+    """Logits where images are resized for the test: mmseg resizes the logits back, not labels."""
+    known = DATASETS[options.dataset][0] if options.dataset in DATASETS else None
+    needs_logits = known is not None and known.scale is not None and not known.uniform
+    return Output.LOGITS if needs_logits else Output.LABELS
+
+
+def _pictures(outcomes: list[Outcome], options: BenchOptions, report: Path) -> tuple[str, ...]:
+    if options.speed_only:
+        return ()
+    folder = report.parent / f"{report.stem}-pictures"
+    paths = write_pictures(outcomes, options, folder)
+    return tuple(path.relative_to(report.parent).as_posix() for path in paths)
+
+
+def _write(path: Path, text: str) -> None:
+    with writing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

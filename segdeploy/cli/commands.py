@@ -1,0 +1,258 @@
+"""The commands: each parses, calls one function and prints. Heavy modules are imported inside."""
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segdeploy import __version__
+from segdeploy.cli import printing
+from segdeploy.cli.options import (
+    DEFAULT_MODEL,
+    STORE,
+    BuildTarget,
+    Calibration,
+    Checkpoint,
+    Data,
+    Json,
+    Model,
+    parse_batch,
+    parse_list,
+)
+from segdeploy.errors import SegdeployError
+from segdeploy.recipes import load_model, load_targets, model_names
+from segdeploy.spec import Device, Output, Precision, Runtime, Size
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Deploy MobileNetV2 segmentation models: exact ONNX export, engines, fps and mIoU.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"segdeploy {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Deploy MobileNetV2 segmentation models: exact ONNX export, engines, fps and mIoU."""
+
+
+@app.command(epilog="Example: segdeploy models --json")
+def models(json: Json = False) -> None:
+    """List the zoo, with the reference row of each model."""
+    from segdeploy.cli.tables import model_rows, model_table
+
+    rows = model_rows([load_model(name) for name in model_names()], load_targets())
+    if json:
+        printing.show_json(rows)
+    else:
+        printing.show_table(model_table(rows))
+
+
+@app.command(epilog="Example: segdeploy download fcn-cityscapes")
+def download(model: Model, json: Json = False) -> None:
+    """Fetch a zoo model's checkpoint; a broken download is resumed."""
+    from segdeploy.download import download as fetch
+
+    spec = load_model(model)
+    if not spec.checkpoint_url:
+        raise SegdeployError(
+            f"{model}: has no checkpoint to download",
+            hint="it is bundled" if spec.checkpoint else "--checkpoint FILE",
+        )
+    target = STORE.checkpoint(Path(spec.checkpoint_url).name)
+    result = fetch(spec.checkpoint_url, target, sha256_prefix=spec.sha256_prefix)
+    if result.warning:
+        printing.note(f"warning: {result.warning}")
+    facts = {"checkpoint": str(result.path), "sha256": result.sha256, "warning": result.warning}
+    printing.show_json(facts) if json else printing.show_facts(facts)
+
+
+@app.command(epilog="Example: segdeploy export fcn-cityscapes --checkpoint fcn.pth --size 512x1024")
+def export(
+    model: Model = DEFAULT_MODEL,
+    checkpoint: Checkpoint = None,
+    out: Annotated[Path | None, typer.Option("-o", help="The ONNX file to write.")] = None,
+    size: Annotated[str | None, typer.Option(metavar="HxW", help="A fixed image size.")] = None,
+    dynamic: Annotated[bool, typer.Option("--dynamic", help="Any image size.")] = False,
+    batch: Annotated[str, typer.Option(metavar="N|dynamic", help="Images at a time.")] = "1",
+    precision: Annotated[Precision, typer.Option(help="fp32 or fp16.")] = Precision.FP32,
+    output: Annotated[Output, typer.Option(help="A label map, or raw logits.")] = Output.LABELS,
+    verify: Annotated[bool, typer.Option(help="Compare the graph with PyTorch.")] = True,
+    json: Json = False,
+) -> None:
+    """Trace a model to ONNX and prove that it equals PyTorch."""
+    if size is not None and dynamic:
+        raise typer.BadParameter("--size and --dynamic exclude each other")
+    from segdeploy.cli.tables import parity_facts
+    from segdeploy.pipeline.graphs import export_model
+    from segdeploy.pipeline.make import default_graph_path, export_options
+    from segdeploy.pipeline.source import resolve_source
+
+    source = resolve_source(model, checkpoint, STORE)
+    options = export_options(
+        size=None if dynamic else Size.parse(size) if size else source.spec.size,
+        batch=parse_batch(batch),
+        precision=precision,
+        output=output,
+    )
+    place = out or default_graph_path(source, options, STORE)
+    graph, parities = export_model(source, options, place, verify=verify)
+    facts = {"graph": str(graph.path), **parity_facts(parities)}
+    printing.show_json(facts) if json else printing.show_facts(facts)
+
+
+@app.command("build-engine", epilog="Example: segdeploy build-engine demo --int8")
+def build_engine(
+    model: Annotated[
+        str, typer.Argument(help="A model, or the .onnx file of one.")
+    ] = DEFAULT_MODEL,
+    checkpoint: Checkpoint = None,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Half precision.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Calibrate and quantize.")] = False,
+    calibration: Calibration = None,
+    data: Data = None,
+    target: Annotated[BuildTarget, typer.Option(help="What runs it.")] = BuildTarget.AUTO,
+    out: Annotated[Path | None, typer.Option("-o", help="The engine to write.")] = None,
+    json: Json = False,
+) -> None:
+    """Compile a model to an engine: a file that one runtime loads without further work."""
+    if fp16 and int8:
+        raise typer.BadParameter("--fp16 and --int8 exclude each other")
+    from segdeploy.cli.tables import built_facts
+    from segdeploy.pipeline.engines import best_runtime
+    from segdeploy.pipeline.make import EngineRequest, make_engine_of
+
+    runtime = best_runtime() if target is BuildTarget.AUTO else Runtime(target)
+    precision = Precision.FP16 if fp16 else Precision.INT8 if int8 else None
+    printing.note(f"building for {runtime}")
+    built = make_engine_of(
+        model,
+        checkpoint,
+        EngineRequest(
+            precision=precision,
+            runtime=runtime,
+            calibration=calibration,
+            data=data,
+            store=STORE,
+            out=out,
+        ),
+    )
+    for warning in built.warnings:
+        printing.note(f"warning: {warning}")
+    printing.show_json(built_facts(built)) if json else printing.show_facts(built_facts(built))
+
+
+@app.command(epilog="Example: segdeploy predict demo street.png -o masks --overlay")
+def predict(
+    artifact: Annotated[str, typer.Argument(help="A .onnx, .ort or .plan file, or a model.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    out: Annotated[Path, typer.Option("-o", help="The folder for the label maps.")],
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="Also paint them on the image.")
+    ] = False,
+    checkpoint: Checkpoint = None,
+    runtime: Annotated[Runtime, typer.Option(help="What runs a graph or a model.")] = (
+        Runtime.ONNXRUNTIME
+    ),
+    device: Annotated[Device, typer.Option(help="Where it runs.")] = Device.CPU,
+    json: Json = False,
+) -> None:
+    """Write the label map of each image: a PNG of class ids, as large as the image."""
+    from segdeploy.pipeline.segment import find_images, open_named, segment_files
+
+    files = find_images(images)
+    with open_named(artifact, checkpoint, runtime, device, STORE) as session:
+        written = segment_files(session, files, out, overlay=overlay)
+    paths = [str(path) for path in written]
+    printing.show_json(paths) if json else print("\n".join(paths))
+
+
+@app.command(epilog="Example: segdeploy bench demo --precision fp32,int8 --report report.md")
+def bench(
+    subjects: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[MODEL|ARTIFACT]...", help="Default: the data set's models."),
+    ] = None,
+    dataset: Annotated[str, typer.Option(help="cityscapes, ade20k, camvid, demo or a folder.")] = (
+        "demo"
+    ),
+    data: Data = None,
+    checkpoint: Checkpoint = None,
+    precision: Annotated[str, typer.Option(metavar="LIST", help="fp32, fp16, int8.")] = "fp32",
+    calibration: Calibration = None,
+    runtime: Annotated[str, typer.Option(metavar="LIST", help="Such as onnxruntime,pytorch.")] = (
+        "onnxruntime,pytorch"
+    ),
+    device: Annotated[Device, typer.Option(help="Where it runs.")] = Device.CPU,
+    limit: Annotated[int | None, typer.Option(min=1, help="Score the first N images only.")] = None,
+    speed_only: Annotated[bool, typer.Option("--speed-only", help="fps without the data.")] = False,
+    json: Annotated[Path | None, typer.Option(metavar="F", help="Write the rows as JSON.")] = None,
+    report: Annotated[Path | None, typer.Option(metavar="F.md", help="Write a page.")] = None,
+) -> None:
+    """Measure fps and mIoU of the same artifact, beside PyTorch and the reference row."""
+    from segdeploy.bench.measure import BenchOptions
+    from segdeploy.bench.run import Comparison, compare
+
+    made = compare(
+        Comparison(
+            subjects=tuple(subjects or ()),
+            checkpoint=checkpoint,
+            precisions=parse_list(precision, Precision, "--precision"),
+            runtimes=parse_list(runtime, Runtime, "--runtime"),
+            calibration=calibration,
+            command=" ".join(["segdeploy", *sys.argv[1:]]),
+            created=datetime.now(UTC).date().isoformat(),
+        ),
+        BenchOptions(
+            dataset=dataset,
+            data=data,
+            limit=limit,
+            speed_only=speed_only,
+            device=device,
+            store=STORE,
+        ),
+        json_path=json,
+        report_path=report,
+    )
+    printing.show_table(made.to_terminal())
+
+
+@app.command(epilog="Example: segdeploy inspect artifacts/demo/fp32.onnx")
+def inspect(
+    artifact: Annotated[Path, typer.Argument(help="A .onnx, .ort or .plan file.")],
+    json: Json = False,
+) -> None:
+    """Say what an artifact is, where it is from, what it expects and what it returns."""
+    from segdeploy.cli.tables import artifact_facts
+    from segdeploy.pipeline.segment import read_artifact
+
+    facts = artifact_facts(read_artifact(artifact))
+    printing.show_json(facts) if json else printing.show_facts(facts)
+
+
+@app.command(epilog="Example: segdeploy doctor")
+def doctor(json: Json = False) -> None:
+    """Say what this machine can run, and what to install for the rest."""
+    from dataclasses import asdict
+
+    from segdeploy.cli.tables import finding_table
+    from segdeploy.cuda import driver_problem
+    from segdeploy.environment import diagnose
+
+    findings = diagnose(driver_problem())
+    if json:
+        printing.show_json([asdict(finding) for finding in findings])
+    else:
+        printing.show_table(finding_table(findings))

@@ -1,0 +1,133 @@
+"""What the commands show, made of what the stages return: rows, facts and tables."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from segdeploy.artifacts import Artifact, EnginePlan
+from segdeploy.environment import Finding
+from segdeploy.recipes import Target
+from segdeploy.spec import ModelSpec, Output
+
+if TYPE_CHECKING:
+    from segdeploy.export import Parity
+    from segdeploy.pipeline.engines import Built
+
+
+def model_rows(specs: Sequence[ModelSpec], targets: Mapping[str, Target]) -> list[dict[str, Any]]:
+    """One row per model, with its reference row or None."""
+    return [
+        {
+            "model": spec.name,
+            "method": spec.method.display_name,
+            "dataset": spec.dataset,
+            "classes": len(spec.classes) if spec.classes else None,
+            "size": str(spec.size) if spec.size else "dynamic",
+            "checkpoint": "bundled" if spec.checkpoint else spec.checkpoint_url,
+            "license": spec.license,
+            "reference": asdict(targets[spec.name]) if spec.name in targets else None,
+        }
+        for spec in specs
+    ]
+
+
+def model_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The zoo for people."""
+    table = _table("model", "method", "classes", "size", "mIoU %", "fps", "measured on")
+    for row in rows:
+        reference = row["reference"] or {}
+        on = f"{reference['device']}, {reference['resolution']}" if reference else ""
+        cells = (row["model"], row["method"], row["classes"], row["size"])
+        table.add_row(*map(str, (*cells, reference.get("miou", ""), reference.get("fps", ""), on)))
+    table.caption = "mIoU and fps: MMSegmentation 1.2.2, configs/mobilenet_v2/README.md"
+    return table
+
+
+def parity_facts(parities: "Sequence[Parity]") -> dict[str, Any]:
+    """How a graph compares with PyTorch, worst over the sizes."""
+    if not parities:
+        return {"verified": "no"}
+    return {
+        "verified": ", ".join(f"{parity.batch}x{parity.size}" for parity in parities),
+        "largest logit difference": f"{max(p.logit_error for p in parities):.2e}",
+        "logit range": f"{min(p.logit_range for p in parities):.1f}",
+        "equal labels": f"{min(p.equal_labels for p in parities):.4%}",
+    }
+
+
+def built_facts(built: "Built") -> dict[str, Any]:
+    """What a build gave."""
+    manifest, activation = built.plan.manifest, built.activation_bytes
+    return {
+        "engine": str(built.plan.path),
+        "runtime": f"{manifest.runtime} {manifest.runtime_version}",
+        "precision": str(manifest.precision),
+        "megabytes": f"{built.plan.path.stat().st_size / 1e6:.2f}",
+        "seconds": f"{built.seconds:.1f}" if built.seconds else "0 (the same engine was there)",
+        "convolutions": ", ".join(f"{n} {p}" for p, n in built.convolutions.items()),
+        "activation memory": "" if activation is None else f"{activation / 1e6:.0f} MB",
+        "calibration": manifest.calibration,
+    }
+
+
+def artifact_facts(artifact: Artifact) -> dict[str, Any]:
+    """What an artifact is, from where, what it takes and what it returns."""
+    manifest = artifact.manifest
+    size = str(manifest.size) if manifest.size else "any size"
+    batch = manifest.batch or "N"
+    classes = len(manifest.classes)
+    height_width = f"{manifest.size.height}, {manifest.size.width}" if manifest.size else "H, W"
+    if manifest.output is Output.LABELS:
+        returns = f"labels ({batch}, {height_width}) uint8: class ids"
+    else:
+        stride = manifest.method.stride
+        returns = f"logits ({batch}, {classes}, H/{stride}, W/{stride}) float32"
+    runtime = manifest.runtime
+    facts = {
+        "file": str(artifact.path),
+        "kind": f"engine of {runtime} {manifest.runtime_version}" if runtime else "ONNX graph",
+        "model": f"{manifest.model} ({manifest.method.display_name}, MobileNetV2-D8)",
+        "precision": str(manifest.precision),
+        "takes": f"image ({batch}, {height_width}, 3) uint8 {manifest.color_order}, {size}",
+        "returns": returns,
+        "classes": f"{classes}: {', '.join(manifest.classes.names)}",
+        "normalization": f"in the graph: mean {manifest.normalization.mean}, "
+        f"std {manifest.normalization.std}",
+        "data set": manifest.dataset or "",
+        "weights": "random, for speed only" if manifest.is_random else manifest.checkpoint,
+        "weights sha256": "" if manifest.is_random else manifest.checkpoint_sha256,
+        "calibration": manifest.calibration,
+        "runs on": manifest.machine,
+        "made with": ", ".join(f"{name} {version}" for name, version in manifest.versions),
+    }
+    if isinstance(artifact, EnginePlan):
+        return {**facts, "sha256": manifest.sha256}
+    return {**facts, **_graph_facts(artifact)}
+
+
+def _graph_facts(artifact: Artifact) -> dict[str, Any]:
+    from segdeploy.graph import operator_counts, read_model
+
+    counts = operator_counts(read_model(artifact.path))
+    return {"nodes": f"{sum(counts.values())}: " + ", ".join(f"{n} {k}" for k, n in counts.items())}
+
+
+def finding_table(findings: Sequence[Finding]) -> Table:
+    """The lines of `segdeploy doctor`."""
+    table = _table("", "what", "found", "to do")
+    for finding in findings:
+        mark = "yes" if finding.ok else "no"
+        cells = (mark, finding.name, finding.found, finding.advice)
+        table.add_row(*map(Text, cells))  # Text: brackets in a command are not markup
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table

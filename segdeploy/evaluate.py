@@ -1,0 +1,40 @@
+"""Accuracy: a predictor over a data set, counted pixel by pixel."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from segdeploy.datasets import Dataset, Sample
+from segdeploy.errors import SegdeployError
+from segdeploy.metrics import ConfusionMatrix
+from segdeploy.progress import track
+from segdeploy.spec import Image, LabelMap, Size
+
+Predict = Callable[[Image], LabelMap]  # an image at its own size to labels at that size
+
+
+def evaluate(predict: Predict, dataset: Dataset, *, limit: int | None = None) -> ConfusionMatrix:
+    """Count the predictions of every image, or of the first `limit`, against the ground truth."""
+    if limit is not None and limit < 1:
+        raise SegdeployError(f"limit of {limit} images; wanted at least 1")
+    images = len(dataset) if limit is None else min(limit, len(dataset))
+    total = ConfusionMatrix.zeros(len(dataset.classes))
+    for sample in track(_decode_ahead(dataset, images), f"evaluating on {dataset.name}", images):
+        prediction = predict(sample.image)
+        if prediction.shape != sample.labels.shape:
+            raise SegdeployError(
+                f"{dataset.name} {sample.id}: the prediction is {Size(*prediction.shape)}, "
+                f"the ground truth {Size(*sample.labels.shape)}"
+            )
+        total += ConfusionMatrix.from_labels(sample.labels, prediction, total.classes)
+    return total
+
+
+def _decode_ahead(dataset: Dataset, images: int) -> Iterator[Sample]:
+    """Load in order, one image ahead in a thread; what goes wrong there is raised here."""
+    with ThreadPoolExecutor(1, thread_name_prefix="decode") as thread:
+        coming = thread.submit(dataset.load, 0)
+        for index in range(1, images + 1):
+            sample = coming.result()
+            if index < images:
+                coming = thread.submit(dataset.load, index)
+            yield sample

@@ -1,0 +1,121 @@
+"""ONNX files: read with suspicion, written whole, with their manifest and without local traces."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError, Message
+
+from segdeploy.artifacts import Graph, Manifest, writing
+from segdeploy.errors import SegdeployError
+
+OPSET = 20  # 19 brought half-precision Q/DQ scales; TensorRT 10.0 documents up to 20
+
+
+@dataclass(frozen=True)
+class TensorFacts:
+    """Name, ONNX element type and dims of an input or output; a dynamic dim is a name."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype} ({', '.join(map(str, self.shape))})"
+
+
+def read_model(path: Path) -> onnx.ModelProto:
+    """Parse and check an ONNX file; weights must lie in the file itself."""
+    try:
+        model = onnx.load(path, load_external_data=False)
+        # External data would let a file name any path of this machine.
+        if any(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer):
+            raise SegdeployError(
+                f"{path}: keeps weights in another file; wanted one file",
+                hint="onnx.save(onnx.load(path), path, save_as_external_data=False) puts them in",
+            )
+        onnx.checker.check_model(model)
+    except FileNotFoundError as error:
+        raise SegdeployError(f"{path}: no such file") from error
+    except (DecodeError, onnx.checker.ValidationError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SegdeployError(f"{path}: is not a valid ONNX file ({reason})") from error
+    return model
+
+
+def read_graph(path: Path) -> Graph:
+    """An ONNX file of ours, by its manifest."""
+    model = read_model(path)
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    return Graph(path, Manifest.from_strings(properties, path))
+
+
+def save_graph(model: onnx.ModelProto, manifest: Manifest, path: Path) -> Graph:
+    """Write the model with its manifest, stripped of stack traces and local paths, and checked."""
+    strip_traces(model)
+    onnx.helper.set_model_props(model, manifest.to_strings())
+    onnx.checker.check_model(model, full_check=True)
+    with writing(path) as temporary:
+        onnx.save(model, temporary)
+    return Graph(path, manifest)
+
+
+def strip_traces(message: Message) -> None:
+    """Empty every `metadata_props` and `doc_string`, where exporters leave source lines and paths."""
+    for descriptor, value in message.ListFields():
+        if descriptor.name in ("metadata_props", "doc_string"):
+            message.ClearField(descriptor.name)
+        elif descriptor.type == descriptor.TYPE_MESSAGE:
+            for child in value if descriptor.is_repeated else [value]:
+                strip_traces(child)
+
+
+def inputs_and_outputs(model: onnx.ModelProto) -> tuple[list[TensorFacts], list[TensorFacts]]:
+    """What the graph takes and returns."""
+    return _facts(model.graph.input), _facts(model.graph.output)
+
+
+def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
+    """A copy that returns these tensors too, after its own outputs."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    present = {output.name for output in copy.graph.output}
+    copy.graph.output.extend(
+        onnx.helper.make_empty_tensor_value_info(name) for name in names if name not in present
+    )
+    return copy
+
+
+def logits_tensor(model: onnx.ModelProto) -> str:
+    """The head's logits: what a labels graph resizes before ArgMax, or the output of a logits graph."""
+    producers = {output: node for node in model.graph.node for output in node.output}
+    best = next((node for node in model.graph.node if node.op_type == "ArgMax"), None)
+    if best is None:
+        return str(model.graph.output[0].name)
+    resize = producers[best.input[0]]
+    if resize.op_type != "Resize":
+        raise SegdeployError(f"ArgMax is fed by {resize.op_type}; wanted the Resize of the logits")
+    return str(resize.input[0])
+
+
+def operator_counts(model: onnx.ModelProto) -> dict[str, int]:
+    """How many nodes of each operator, most frequent first."""
+    counts: dict[str, int] = {}
+    for node in model.graph.node:
+        counts[node.op_type] = counts.get(node.op_type, 0) + 1
+    return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def _facts(values: object) -> list[TensorFacts]:
+    found = []
+    for value in values:  # type: ignore[attr-defined]  # a protobuf container
+        tensor = value.type.tensor_type
+        shape = tuple(
+            d.dim_param or (d.dim_value if d.HasField("dim_value") else "?")
+            for d in tensor.shape.dim
+        )
+        found.append(
+            TensorFacts(value.name, onnx.TensorProto.DataType.Name(tensor.elem_type).lower(), shape)
+        )
+    return found

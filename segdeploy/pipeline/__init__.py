@@ -1,0 +1,1 @@
+"""The line, stage by stage: the only place where stages meet."""

@@ -1,0 +1,108 @@
+"""Which images an INT8 graph is calibrated on, and that none of them is scored."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from segdeploy.datasets import Dataset, indices_of, open_dataset
+from segdeploy.errors import SegdeployError
+from segdeploy.images import list_images, network_input, read_image
+from segdeploy.recipes import CalibrationSet, calibration_names, load_calibration
+from segdeploy.spec import Image
+
+FOLDER = "folder:"
+
+
+@dataclass(frozen=True)
+class CalibrationImages:
+    """Images to collect ranges on, and how to read a range off them."""
+
+    recipe: CalibrationSet
+    split: str  # "dataset/split", or "folder:NAME"
+    ids: tuple[str, ...]
+    content: str  # hash of which images these are: part of what determines an int8 graph
+    load: Callable[[], Iterator[Image]]  # decoded and resized as at test time, one at a time
+
+    @property
+    def summary(self) -> str:
+        """For manifests and reports."""
+        return f"{self.recipe.name}: {len(self.ids)} images of {self.split}, {self.recipe.method}"
+
+
+def open_calibration(
+    name_or_folder: str | None, dataset: str | None, data: Path | None
+) -> CalibrationImages:
+    """Open a calibration set by name, by its TOML, or a folder of images.
+
+    Args:
+        name_or_folder: None takes the set that belongs to `dataset`.
+        dataset: what the model was trained on.
+        data: the data folder.
+    """
+    if name_or_folder is None:
+        name_or_folder = _default_set(dataset)
+    folder = Path(name_or_folder)
+    return (
+        _from_folder(folder)
+        if folder.is_dir()
+        else _from_recipe(load_calibration(name_or_folder), data)
+    )
+
+
+def _default_set(dataset: str | None) -> str:
+    for name in calibration_names():
+        if load_calibration(name).dataset == dataset:
+            return name
+    raise SegdeployError(
+        "int8 needs images to calibrate on, and the model names no data set",
+        hint="--calibration NAME or --calibration FOLDER with some images of its training data",
+    )
+
+
+def _from_recipe(recipe: CalibrationSet, data: Path | None) -> CalibrationImages:
+    dataset = open_dataset(recipe.dataset, data, recipe.split)
+    ids = recipe.draw(dataset.ids)
+    indices = indices_of(dataset, ids)
+    return CalibrationImages(
+        recipe=recipe,
+        split=f"{recipe.dataset}/{recipe.split}",
+        ids=ids,
+        content=_hash([recipe.dataset, recipe.split, *ids]),
+        load=lambda: (network_input(dataset.load_image(index), dataset.scale) for index in indices),
+    )
+
+
+def _from_folder(folder: Path) -> CalibrationImages:
+    files = list_images(folder)
+    if not files:
+        raise SegdeployError(f"{folder}: holds no image to calibrate on")
+    name = folder.resolve().name
+    return CalibrationImages(
+        recipe=CalibrationSet(name=name, dataset="", split="", method="max"),
+        split=f"{FOLDER}{name}",
+        ids=tuple(path.stem for path in files),
+        content=_hash(hashlib.sha256(path.read_bytes()).hexdigest() for path in files),
+        load=lambda: (read_image(path) for path in files),
+    )
+
+
+def check_unseen(calibration: CalibrationImages, dataset: Dataset, split: str) -> None:
+    """Refuse to score images that the ranges were collected on."""
+    if calibration.split == f"{dataset.name}/{split}":
+        raise SegdeployError(
+            f"calibration set {calibration.recipe.name} is drawn from {calibration.split}, "
+            "the split that would be scored",
+            hint="calibrate on training images",
+        )
+    scored = {id.rpartition("/")[2] for id in dataset.ids}
+    seen = scored & {id.rpartition("/")[2] for id in calibration.ids}
+    if seen:
+        raise SegdeployError(
+            f"{len(seen)} of the calibration images are among the images to score, such as {min(seen)}",
+            hint="calibrate on training images",
+        )
+
+
+def _hash(parts: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

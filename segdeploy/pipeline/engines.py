@@ -1,0 +1,152 @@
+"""From a graph to an engine of the runtime that a machine has."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segdeploy.artifacts import EnginePlan, Graph, Manifest, request_hash, sha256_of
+from segdeploy.cuda import driver_problem
+from segdeploy.datasets import DATASETS
+from segdeploy.environment import query_gpus
+from segdeploy.errors import SegdeployError, needs
+from segdeploy.nvinfer import MODULES, load_library
+from segdeploy.spec import MIN_SIDE, Precision, Runtime, Size
+
+if TYPE_CHECKING:
+    from segdeploy.engine.options import ShapeProfile
+
+MAX_BATCH = 8  # of a dynamic engine
+USUAL = Size(512, 1024)  # what a dynamic engine is fastest at, where no data set says otherwise
+LARGEST = Size(1024, 2048)
+
+
+@dataclass(frozen=True)
+class Built:
+    """An engine and what building it took; `seconds` 0 means that the same one was there already."""
+
+    plan: EnginePlan
+    seconds: float
+    convolutions: Mapping[Precision, int] = field(default_factory=dict)
+    activation_bytes: int | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def best_runtime() -> Runtime:
+    """What builds the fastest engine that this machine can also run."""
+    if driver_problem() is None:
+        for runtime in (Runtime.TENSORRT, Runtime.TENSORRT_RTX):
+            if find_spec(MODULES[runtime]) is not None:
+                return runtime
+    return Runtime.ONNXRUNTIME
+
+
+def build_engine(graph: Graph, runtime: Runtime, out: Path) -> Built:
+    """Compile `graph` for `runtime`, or find the same engine already there."""
+    match runtime:
+        case Runtime.ONNXRUNTIME:
+            return _build_onnxruntime(graph, out)
+        case Runtime.TENSORRT | Runtime.TENSORRT_RTX:
+            return _build_tensorrt(graph, runtime, out)
+        case Runtime.PYTORCH:
+            raise SegdeployError(
+                "pytorch runs checkpoints, it has no engines", hint="--target onnxruntime"
+            )
+
+
+def _build_onnxruntime(graph: Graph, out: Path) -> Built:
+    with needs("onnxruntime", extra="onnxruntime"):
+        from segdeploy.runtime.onnxruntime import VERSION, optimize_graph, processor_kind
+    request = request_hash(graph=graph.manifest.request, runtime=VERSION, machine=processor_kind())
+    if (present := _existing(out, request)) is not None:
+        return Built(present, seconds=0)
+    start = time.perf_counter()
+    optimize_graph(graph.path, out)
+    seconds = time.perf_counter() - start
+    manifest = replace(
+        graph.manifest,
+        runtime=Runtime.ONNXRUNTIME,
+        runtime_version=VERSION,
+        machine=processor_kind(),
+        request=request,
+    )
+    return Built(_save(graph, manifest, out), seconds)
+
+
+def _build_tensorrt(graph: Graph, runtime: Runtime, out: Path) -> Built:
+    from segdeploy.engine.builder import build_plan
+    from segdeploy.engine.options import EngineOptions
+
+    if graph.manifest.quantization == Runtime.ONNXRUNTIME:
+        raise SegdeployError(
+            f"{graph.path}: is quantized for ONNX Runtime, {runtime} refuses its zero points",
+            hint=f"segdeploy build-engine {graph.manifest.model} --int8 --target {runtime}",
+        )
+    options = EngineOptions(profiles=_profiles(graph.manifest))
+    version = load_library(runtime).__version__
+    gpus = query_gpus()[0] if runtime is Runtime.TENSORRT else ()
+    machine = gpus[0].name if gpus else "NVIDIA GPUs of compute capability 8.0 and later"
+    request = request_hash(
+        graph=graph.manifest.request, runtime=(runtime, version), machine=machine, options=options
+    )
+    if (present := _existing(out, request)) is not None:
+        return Built(present, seconds=0)
+    built = build_plan(
+        graph.path, out, runtime=runtime, options=options, expected=graph.manifest.precision
+    )
+    manifest = replace(
+        graph.manifest,
+        runtime=runtime,
+        runtime_version=version,
+        machine=machine,
+        request=request,
+    )
+    return Built(
+        _save(graph, manifest, out),
+        built.seconds,
+        built.convolutions,
+        built.activation_bytes,
+        built.warnings,
+    )
+
+
+def _profiles(manifest: Manifest) -> "tuple[ShapeProfile, ...]":
+    """The shapes that a dynamic graph's engine takes: all that the test protocol can ask for."""
+    from segdeploy.engine.options import ShapeProfile
+
+    if manifest.size is not None and manifest.batch is not None:
+        return ()
+    if manifest.size is not None:
+        smallest = usual = largest = manifest.size
+    else:
+        facts = DATASETS[manifest.dataset][0] if manifest.dataset in DATASETS else None
+        smallest = Size(MIN_SIDE, MIN_SIDE)
+        usual = facts.nominal_size if facts else USUAL
+        # Upright images turn the long side: both axes must reach it.
+        largest = Size(max(facts.scale), max(facts.scale)) if facts and facts.scale else LARGEST
+    few, many = (1, MAX_BATCH) if manifest.batch is None else (manifest.batch, manifest.batch)
+    return (
+        ShapeProfile(
+            tensor="image", min=(few, *smallest, 3), opt=(few, *usual, 3), max=(many, *largest, 3)
+        ),
+    )
+
+
+def _save(graph: Graph, manifest: Manifest, out: Path) -> EnginePlan:
+    plan = EnginePlan(
+        out, replace(manifest, source_sha256=sha256_of(graph.path), sha256=sha256_of(out))
+    )
+    plan.save_manifest()
+    return plan
+
+
+def _existing(path: Path, request: str) -> EnginePlan | None:
+    if not path.is_file():
+        return None
+    try:
+        plan = EnginePlan.load(path)
+    except SegdeployError:  # damaged, or without its manifest: built again
+        return None
+    return plan if plan.manifest.request == request else None

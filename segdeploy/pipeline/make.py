@@ -1,0 +1,100 @@
+"""A model to the engine that was asked for, through every graph on the way."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segdeploy.artifacts import Graph, Store
+from segdeploy.errors import SegdeployError, needs
+from segdeploy.pipeline.calibration import open_calibration
+from segdeploy.pipeline.engines import Built, build_engine
+from segdeploy.pipeline.graphs import existing_or_exported, quantize_graph
+from segdeploy.pipeline.source import Source, resolve_source
+from segdeploy.spec import Output, Precision, Runtime, Size
+
+if TYPE_CHECKING:
+    from segdeploy.export import ExportOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineRequest:
+    """What an engine shall be; `calibration` and `data` matter to int8 only."""
+
+    precision: Precision | None  # None: fp32 for a model, as it is for a graph
+    runtime: Runtime
+    calibration: str | None = None  # None: the set that belongs to the model's data set
+    data: Path | None = None
+    store: Store
+    out: Path | None = None  # None: its place in the store
+
+
+def make_engine_of(model_or_graph: str, checkpoint: str | None, request: EngineRequest) -> Built:
+    """Build an engine of a zoo model, exported at its usual size, or of the .onnx file of one."""
+    if model_or_graph.endswith(".onnx"):
+        if checkpoint is not None:
+            raise SegdeployError(
+                f"{model_or_graph} has its weights in it; --checkpoint goes with a model"
+            )
+        from segdeploy.graph import read_graph
+
+        return engine_of_graph(read_graph(Path(model_or_graph)), request)
+    source = resolve_source(model_or_graph, checkpoint, request.store)
+    options = export_options(
+        size=source.spec.size,
+        batch=1,
+        precision=_floating(request),
+        output=Output.LABELS,
+    )
+    return make_engine(source, options, request)
+
+
+def make_engine(source: Source, options: "ExportOptions", request: EngineRequest) -> Built:
+    """Export, quantize and build; what is there already and still fits is used again."""
+    options = replace(options, precision=_floating(request))
+    graph = existing_or_exported(
+        source, options, default_graph_path(source, options, request.store)
+    )
+    return engine_of_graph(graph, request)
+
+
+def engine_of_graph(graph: Graph, request: EngineRequest) -> Built:
+    """Build an engine of a graph, after calibration if int8 is asked of a floating one."""
+    found, model = graph.manifest.precision, graph.manifest.model
+    asked = request.precision or found
+    variant = graph.path.stem.removesuffix(f".{request.runtime}")
+    if asked is Precision.INT8 and found is not Precision.INT8:
+        calibration = open_calibration(request.calibration, graph.manifest.dataset, request.data)
+        variant = f"{asked}{variant.removeprefix(found)}"
+        place = request.store.graph(model, f"{variant}.{request.runtime}")
+        graph = quantize_graph(graph, calibration, request.runtime, place)
+    elif asked is not found:
+        raise SegdeployError(
+            f"{graph.path}: is {found}, asked for {asked}; an engine computes as its graph says",
+            hint=f"segdeploy export {model} --precision {asked}",
+        )
+    place = request.store.engine(model, variant, request.runtime)
+    return build_engine(graph, request.runtime, request.out or place)
+
+
+def default_graph_path(source: Source, options: "ExportOptions", store: Store) -> Path:
+    """For example artifacts/demo/fp32.onnx, or artifacts/fcn-ade20k/fp16-dynamic-logits.onnx."""
+    size = None if options.size == source.spec.size else options.size or "dynamic"
+    parts = [options.precision, size, f"batch{options.batch or 'N'}", options.output]
+    parts = [part for part in parts if part and part not in ("batch1", Output.LABELS)]
+    return store.graph(source.spec.name, "-".join(map(str, parts)))
+
+
+def export_options(
+    *, size: Size | None, batch: int | None, precision: Precision, output: Output
+) -> "ExportOptions":
+    """How a graph is traced; an error says what to install if nothing here can trace."""
+    with needs("torch", "onnxscript", extra="torch"):
+        from segdeploy.export import ExportOptions
+    return ExportOptions(size=size, batch=batch, precision=precision, output=output)
+
+
+def _floating(request: EngineRequest) -> Precision:
+    """The precision of the layers that int8 leaves floating: half on a GPU, single on a CPU."""
+    if request.precision is not Precision.INT8:
+        return request.precision or Precision.FP32
+    return Precision.FP32 if request.runtime is Runtime.ONNXRUNTIME else Precision.FP16

@@ -1,0 +1,150 @@
+"""An artifact by its file, and images through it: resize, run, label map."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from segdeploy.artifacts import Artifact, EnginePlan, Store
+from segdeploy.datasets import DATASETS
+from segdeploy.errors import SegdeployError
+from segdeploy.images import (
+    SUFFIXES,
+    list_images,
+    network_input,
+    read_image,
+    resize,
+    resize_labels,
+    write_png,
+)
+from segdeploy.images import overlay as paint
+from segdeploy.masks import labels_from_logits
+from segdeploy.pipeline.make import EngineRequest, export_options, make_engine
+from segdeploy.pipeline.source import resolve_source
+from segdeploy.progress import track
+from segdeploy.runtime import Session, open_session
+from segdeploy.spec import Device, Image, LabelMap, Output, Precision, Runtime, Size
+
+ENGINE_SUFFIXES = (".ort", ".plan")
+
+
+def is_artifact(text: str) -> bool:
+    """Whether a command's argument is meant as a file rather than as the name of a model."""
+    return text.endswith((".onnx", *ENGINE_SUFFIXES))
+
+
+def read_artifact(path: Path) -> Artifact:
+    """A graph or an engine, by its suffix; what it is says its manifest."""
+    if path.suffix == ".onnx":
+        from segdeploy.graph import read_graph
+
+        return read_graph(path)
+    if path.suffix in ENGINE_SUFFIXES:
+        return EnginePlan.load(path)
+    raise SegdeployError(
+        f"{path}: is not an artifact; wanted .onnx, {' or '.join(ENGINE_SUFFIXES)}",
+        hint="segdeploy export and segdeploy build-engine write them",
+    )
+
+
+def test_scale(dataset: str | None) -> tuple[int, int] | None:
+    """(long side, short side) that a data set's test protocol resizes to; None keeps the size."""
+    return DATASETS[dataset][0].scale if dataset in DATASETS else None
+
+
+def segment_input(session: Session, image: Image, original: Size) -> LabelMap:
+    """A network input, already resized, to the label map at the original size, as mmseg makes it.
+
+    Args:
+        session: whose artifact takes images of this size.
+        image: resized as the test protocol says.
+        original: size of the image before that.
+
+    Raises:
+        SegdeployError: the sizes differ and the artifact returns labels: mmseg resizes the logits
+            twice, which labels cannot stand in for.
+    """
+    network = Size(*image.shape[:2])
+    result = session.run(_batch_of(session, image))[0]
+    if session.manifest.output is Output.LOGITS:
+        return labels_from_logits(result, network, original)
+    if network != original:
+        raise SegdeployError(
+            f"the image was resized from {original} to {network}, and this artifact returns labels",
+            hint="export it with --output logits: the test protocol resizes logits, not labels",
+        )
+    labels: LabelMap = result
+    return labels
+
+
+def segment(session: Session, image: Image) -> LabelMap:
+    """An image of any size to its label map of the same size.
+
+    The image is resized as the data set's test protocol says, or to the artifact's own size if that
+    is fixed; labels come back by nearest neighbour then, logits exactly.
+    """
+    manifest = session.manifest
+    original = Size(*image.shape[:2])
+    fitted = network_input(image, test_scale(manifest.dataset))
+    if manifest.size is not None:
+        fitted = resize(image, manifest.size)
+    if manifest.output is Output.LOGITS:
+        return segment_input(session, fitted, original)
+    return resize_labels(segment_input(session, fitted, Size(*fitted.shape[:2])), original)
+
+
+def _batch_of(session: Session, image: Image) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
+    """A batch of one, or of what a static artifact wants, filled with copies."""
+    return np.repeat(image[None], session.manifest.batch or 1, axis=0)
+
+
+def open_named(
+    name: str, checkpoint: str | None, runtime: Runtime, device: Device, store: Store
+) -> Session:
+    """Load an artifact by its file, or a model: its checkpoint in PyTorch, or its exported graph."""
+    if is_artifact(name):
+        artifact = read_artifact(Path(name))
+        own = artifact.manifest.runtime or Runtime.ONNXRUNTIME
+        if runtime is not own:
+            raise SegdeployError(f"{name}: is run by {own}, asked for {runtime}")
+        return open_session(artifact, device=device)
+    source = resolve_source(name, checkpoint, store)
+    if runtime is Runtime.PYTORCH:
+        from segdeploy.runtime.pytorch import PyTorchSession
+
+        return PyTorchSession(source.spec, source.checkpoint, output=Output.LOGITS, device=device)
+    options = export_options(size=None, batch=1, precision=Precision.FP32, output=Output.LOGITS)
+    request = EngineRequest(precision=None, runtime=runtime, store=store)
+    return open_session(make_engine(source, options, request).plan, device=device)
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """The files, and the image files of the folders."""
+    files: list[Path] = []
+    for path in paths:
+        found = list_images(path) if path.is_dir() else [path]
+        if not found:
+            raise SegdeployError(f"{path}: holds no image", hint=f"wanted {', '.join(SUFFIXES)}")
+        files += found
+    return files
+
+
+def segment_files(
+    session: Session, files: Sequence[Path], out: Path, *, overlay: bool
+) -> list[Path]:
+    """Write NAME.png, the class ids of each image, and with `overlay` NAME-overlay.png."""
+    stems = Counter(path.stem for path in files)
+    twice = next((stem for stem, count in stems.items() if count > 1), None)
+    if twice is not None:
+        raise SegdeployError(f"two images are called {twice}; both would be written to {twice}.png")
+    written = []
+    for path in track(files, "segmenting", len(files)):
+        image = read_image(path)
+        labels = segment(session, image)
+        written.append(out / f"{path.stem}.png")
+        write_png(written[-1], labels)
+        if overlay:
+            written.append(out / f"{path.stem}-overlay.png")
+            write_png(written[-1], paint(image, labels, session.manifest.classes))
+    return written

@@ -1,0 +1,143 @@
+"""ONNX Runtime: sessions, and graphs optimized ahead of time for this kind of processor."""
+
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import onnxruntime
+from numpy.typing import NDArray
+
+from segdeploy.artifacts import EnginePlan, Manifest, writing
+from segdeploy.errors import SegdeployError
+from segdeploy.spec import Device, Images
+
+VERSION: str = onnxruntime.__version__
+PROVIDERS = {Device.CPU: "CPUExecutionProvider", Device.CUDA: "CUDAExecutionProvider"}
+
+
+class OnnxRuntimeSession:
+    """A graph, or an engine of `build_onnxruntime_engine`, loaded by ONNX Runtime."""
+
+    def __init__(
+        self,
+        model: Path | bytes,
+        manifest: Manifest,
+        *,
+        device: Device = Device.CPU,
+        threads: int = 0,
+        optimized: bool = False,
+    ) -> None:
+        """Load a file or the bytes of one; `threads` 0 leaves the number to ONNX Runtime, `optimized` skips its passes.
+
+        Raises:
+            SegdeployError: the file cannot be loaded, or ONNX Runtime fell back to another device.
+        """
+        self.manifest = manifest
+        where = "the graph" if isinstance(model, bytes) else str(model)
+        try:
+            session = onnxruntime.InferenceSession(
+                model if isinstance(model, bytes) else str(model),
+                _options(threads, optimized=optimized),
+                providers=[PROVIDERS[device]],
+            )
+        except Exception as error:  # its exceptions share no base class of their own
+            if (
+                not type(error).__module__.startswith("onnxruntime")
+                and type(error) is not ValueError
+            ):
+                raise
+            raise SegdeployError(
+                f"{where}: ONNX Runtime {VERSION} cannot load it ({str(error).splitlines()[0]})"
+            ) from error
+        used = session.get_providers()[0]
+        if used != PROVIDERS[device]:  # ONNX Runtime falls back to the CPU with a log line only
+            raise SegdeployError(
+                f"asked ONNX Runtime for {PROVIDERS[device]}, it gave {used}",
+                hint="segdeploy doctor says what CUDA needs; --device cpu runs here",
+            )
+        self._session: Any = session
+        self._input = session.get_inputs()[0].name
+        self._output_names = [output.name for output in session.get_outputs()]
+
+    def run(self, images: Images) -> NDArray[Any]:
+        """(N, H, W, 3) uint8 RGB -> the graph's output: labels or logits."""
+        return self.outputs(images)[self._output_names[0]]
+
+    def outputs(self, images: Images) -> Mapping[str, NDArray[Any]]:
+        """Every output by name: a graph with exposed tensors has more than one."""
+        try:
+            values = self._session.run(self._output_names, {self._input: images})
+        except Exception as error:
+            if not type(error).__module__.startswith("onnxruntime"):
+                raise
+            raise SegdeployError(
+                f"{self.manifest.model}: an image batch of shape {images.shape} was refused "
+                f"({str(error).splitlines()[0]})",
+                hint="segdeploy inspect shows the input it takes; --dynamic exports one for any size",
+            ) from error
+        return dict(zip(self._output_names, values, strict=True))
+
+    def close(self) -> None:
+        """Free the session."""
+        self._session = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _options(threads: int, *, optimized: bool) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # errors
+    if optimized:
+        level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    else:
+        level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.graph_optimization_level = level
+    return options
+
+
+def optimize_graph(graph: Path, out: Path) -> None:
+    """Run all of ONNX Runtime's graph passes once; keep the result in its own format (.ort).
+
+    The layout it chooses depends on the processor's vector width, so the file is tied to that and
+    to the version of ONNX Runtime; `open_plan` refuses it elsewhere.
+    """
+    options = _options(0, optimized=False)
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    with writing(out) as temporary:
+        options.optimized_model_filepath = str(temporary)
+        onnxruntime.InferenceSession(str(graph), options, providers=[PROVIDERS[Device.CPU]])
+
+
+def open_plan(plan: EnginePlan, *, threads: int = 0) -> OnnxRuntimeSession:
+    """Open an engine of `build_onnxruntime_engine` where it fits, refuse it elsewhere."""
+    manifest = plan.manifest
+    here = (VERSION, processor_kind())
+    if (manifest.runtime_version, manifest.machine) != here:
+        raise SegdeployError(
+            f"{plan.path}: built with ONNX Runtime {manifest.runtime_version} on {manifest.machine}, "
+            f"this is {here[0]} on {here[1]}",
+            hint=f"segdeploy build-engine {manifest.model} --target onnxruntime builds it for this machine",
+        )
+    return OnnxRuntimeSession(plan.path, manifest, threads=threads, optimized=True)
+
+
+def processor_kind() -> str:
+    """Architecture and vector width, which decide ONNX Runtime's layout: "x86_64 avx512f"."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split()
+    except OSError:  # not Linux: the architecture alone
+        flags = []
+    width = next((name for name in ("avx512f", "avx2", "avx") if name in flags), "")
+    return f"{platform.machine()} {width}".strip()

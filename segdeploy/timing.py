@@ -1,0 +1,179 @@
+"""Step times of anything callable, what is read off them, and the peak memory of this process."""
+
+import gc
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter, perf_counter_ns
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from segdeploy.errors import SegdeployError
+
+MIN_STEPS = 3  # timed even when the time is spent: fewer show no spread at all
+WARMUP_SHARE = 4  # warm-up takes at most one part in four of `max_seconds`
+REDRAW_SECONDS = 0.25  # how often the progress bar is drawn, always between two steps
+
+_STATUS = Path("/proc/self/status")
+_CLEAR_REFS = Path("/proc/self/clear_refs")
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Wall-clock milliseconds of each step; warm-up is kept, never mixed in.
+
+    Percentiles interpolate linearly between the sorted step times (numpy's default, type 7 of
+    Hyndman and Fan), so with fewer than 100 steps the 99th lies near the slowest step.
+    """
+
+    steps_ms: tuple[float, ...]
+    warmup_ms: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.steps_ms:
+            raise SegdeployError("no step was timed; wanted at least 1")
+        for value in (*self.steps_ms, *self.warmup_ms):
+            if not (math.isfinite(value) and value > 0):
+                raise SegdeployError(f"a step took {value} ms; wanted a positive number")
+
+    @property
+    def p50_ms(self) -> float:
+        """The median."""
+        return self._percentile(50)
+
+    @property
+    def p90_ms(self) -> float:
+        """Nine steps in ten took no longer."""
+        return self._percentile(90)
+
+    @property
+    def p99_ms(self) -> float:
+        """The tail."""
+        return self._percentile(99)
+
+    @property
+    def mean_ms(self) -> float:
+        """The sum of the steps by their number."""
+        return math.fsum(self.steps_ms) / len(self.steps_ms)
+
+    @property
+    def fps(self) -> float:
+        """Steps per second: the steps by their sum, as mmseg's tools/benchmark.py computes it."""
+        return 1000.0 / self.mean_ms
+
+    def _percentile(self, percent: float) -> float:
+        return float(np.percentile(self.steps_ms, percent))
+
+
+def measure_latency(
+    step: Callable[[], object],
+    *,
+    warmup: int = 5,  # as many as mmseg's tools/benchmark.py leaves out
+    steps: int = 50,
+    max_seconds: float | None = None,
+) -> Latency:
+    """Call `step` again and again and time each call; it must return only when its work is done.
+
+    The garbage collector is off meanwhile, and the progress bar is drawn between the steps by this
+    thread, so neither falls into a timed interval.
+
+    Args:
+        step: one forward pass; a device must be synchronized before it returns.
+        warmup: calls that are timed apart.
+        steps: calls that count.
+        max_seconds: stop early when warm-up and steps together took this long. Warm-up gets a
+            quarter of it; one warm-up call (unless `warmup` is 0) and three steps are made anyway.
+    """
+    if warmup < 0 or steps < 1:
+        raise SegdeployError(f"{warmup} warm-up and {steps} timed steps; wanted at least 0 and 1")
+    if max_seconds is not None and not max_seconds > 0:
+        raise SegdeployError(f"max_seconds is {max_seconds}; wanted more than 0")
+    limit = math.inf if max_seconds is None else max_seconds
+    start = perf_counter()
+    with _collector_off(), _bar(warmup + steps) as advance:
+        warmup_ms = _repeat(step, warmup, 1, start + limit / WARMUP_SHARE, advance)
+        steps_ms = _repeat(step, steps, MIN_STEPS, start + limit, advance)
+    return Latency(steps_ms, warmup_ms)
+
+
+def _repeat(
+    step: Callable[[], object],
+    count: int,
+    at_least: int,
+    deadline: float,
+    advance: Callable[[], None],
+) -> tuple[float, ...]:
+    times_ms: list[float] = []
+    while len(times_ms) < count and (len(times_ms) < at_least or perf_counter() < deadline):
+        before = perf_counter_ns()
+        step()
+        after = perf_counter_ns()
+        times_ms.append(max(after - before, 1) / 1e6)  # a coarse clock may show no difference
+        advance()
+    return tuple(times_ms)
+
+
+@contextmanager
+def _collector_off() -> Iterator[None]:
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@contextmanager
+def _bar(total: int) -> Iterator[Callable[[], None]]:
+    """Like `progress.progress_bar`, without its redrawing thread, which would disturb a step."""
+    console = Console(stderr=True)
+    with Progress(
+        console=console, auto_refresh=False, transient=True, disable=not console.is_terminal
+    ) as bars:
+        task = bars.add_task("latency", total=total)
+        drawn = perf_counter()
+
+        def advance() -> None:
+            nonlocal drawn
+            bars.advance(task)
+            if perf_counter() - drawn > REDRAW_SECONDS:
+                bars.refresh()
+                drawn = perf_counter()
+
+        yield advance
+
+
+def reset_peak_memory() -> bool:
+    """Let the peak start again at what is resident now; False where that is not allowed."""
+    if not _CLEAR_REFS.exists():
+        return False
+    try:
+        _CLEAR_REFS.write_text("5")  # proc(5): 5 resets the peak resident set size
+    except PermissionError:
+        return False
+    return True
+
+
+def peak_memory_bytes() -> int | None:
+    """Peak resident memory of this process since `reset_peak_memory`, or else since its start.
+
+    All that the process held in host memory: interpreter, libraries, weights and activations. GPU
+    memory is not in it. None on Windows, where neither source of the number exists.
+    """
+    if _STATUS.exists():
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024  # proc(5): in kB, meaning KiB
+    if sys.platform == "win32":
+        return None
+    import resource  # POSIX only
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # getrusage(2): bytes there, KiB here

@@ -1,0 +1,236 @@
+"""Engines, built for real by TensorRT-RTX, which needs no GPU for it."""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from segdeploy.engine import builder
+from segdeploy.engine.builder import build_plan
+from segdeploy.engine.options import EngineOptions, ShapeProfile, TensorInfo
+from segdeploy.errors import SegdeployError
+from segdeploy.progress import Advance
+from segdeploy.spec import Precision, Runtime
+
+pytest.importorskip("tensorrt_rtx")
+
+FLOATS = {
+    Precision.FP32: (TensorProto.FLOAT, np.float32),
+    Precision.FP16: (TensorProto.FLOAT16, np.float16),
+    Precision.INT8: (TensorProto.FLOAT, np.float32),
+}
+
+
+def write_graph(path: Path, precision: Precision, *, height: int | str = 16) -> Path:
+    """Pixels (1, height, 16, 3) uint8 -> one 3x3 convolution and ReLU -> (1, 8, height, 16)."""
+    kind, dtype = FLOATS[precision]
+    weights = np.random.default_rng(0).normal(size=(8, 3, 3, 3)).astype(dtype)
+    nodes = [
+        helper.make_node("Cast", ["image"], ["cast"], to=kind),
+        helper.make_node("Transpose", ["cast"], ["x"], perm=[0, 3, 1, 2]),
+    ]
+    constants = {"w": weights}
+    data, kernel = "x", "w"
+    if precision is Precision.INT8:
+        constants |= {"s": np.float32(1.0), "z": np.int8(0)}
+        for name in ("x", "w"):
+            nodes += [
+                helper.make_node("QuantizeLinear", [name, "s", "z"], [f"{name}_q"]),
+                helper.make_node("DequantizeLinear", [f"{name}_q", "s", "z"], [f"{name}_dq"]),
+            ]
+        data, kernel = "x_dq", "w_dq"
+    nodes += [
+        helper.make_node("Conv", [data, kernel], ["y"], name="conv", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["y"], ["result"]),
+    ]
+    return save(
+        path,
+        nodes,
+        inputs=[("image", TensorProto.UINT8, [1, height, 16, 3])],
+        outputs=[("result", kind, [1, 8, height, 16])],
+        constants=constants,
+    )
+
+
+def save(
+    path: Path,
+    nodes: list[onnx.NodeProto],
+    *,
+    inputs: list[tuple[str, int, list[Any]]],
+    outputs: list[tuple[str, int, list[Any]]],
+    constants: dict[str, Any],
+) -> Path:
+    graph = helper.make_graph(
+        nodes,
+        "test",
+        [helper.make_tensor_value_info(*value) for value in inputs],
+        [helper.make_tensor_value_info(*value) for value in outputs],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    opset = helper.make_opsetid("", 20)
+    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=10), path)
+    return path
+
+
+def build(graph: Path, expected: Precision | None = None, **options: Any) -> builder.BuiltPlan:
+    return build_plan(
+        graph,
+        graph.with_suffix(".plan"),
+        runtime=Runtime.TENSORRT_RTX,
+        options=EngineOptions(**options),
+        expected=expected,
+    )
+
+
+@pytest.mark.parametrize("precision", list(Precision))
+def test_a_plan_is_written_and_its_precision_proved(tmp_path: Path, precision: Precision) -> None:
+    graph = write_graph(tmp_path / "model.onnx", precision)
+
+    plan = build(graph, expected=precision)
+
+    assert plan.convolutions == {precision: 1}
+    assert plan.bytes == plan.path.stat().st_size > 0
+    assert plan.seconds > 0
+    assert plan.activation_bytes is not None
+    assert plan.inputs == (TensorInfo("image", "uint8", (1, 16, 16, 3)),)
+    assert [tensor.name for tensor in plan.outputs] == ["result"]
+
+
+def test_equal_graphs_give_equal_plans(tmp_path: Path) -> None:
+    first = build(write_graph(tmp_path / "first.onnx", Precision.FP32))
+    second = build(write_graph(tmp_path / "second.onnx", Precision.FP32))
+
+    assert first.path.read_bytes() == second.path.read_bytes()
+
+
+def test_another_precision_is_refused_and_nothing_written(tmp_path: Path) -> None:
+    graph = write_graph(tmp_path / "model.onnx", Precision.FP32)
+
+    with pytest.raises(SegdeployError, match="has 1 fp32 convolutions; wanted fp16"):
+        build(graph, expected=Precision.FP16)
+
+    assert list(tmp_path.iterdir()) == [graph]
+
+
+def test_an_engine_without_proof_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = write_graph(tmp_path / "model.onnx", Precision.FP32)
+    monkeypatch.setattr(builder, "_layer_message", lambda lines: "")
+
+    with pytest.raises(SegdeployError, match="precision fp32 is not proved"):
+        build(graph, expected=Precision.FP32)
+
+    assert list(tmp_path.iterdir()) == [graph]
+
+
+def test_a_profile_opens_a_dynamic_axis(tmp_path: Path) -> None:
+    graph = write_graph(tmp_path / "model.onnx", Precision.FP32, height="height")
+    profile = ShapeProfile(
+        tensor="image", min=(1, 8, 16, 3), opt=(1, 16, 16, 3), max=(1, 32, 16, 3)
+    )
+
+    plan = build(graph, profiles=(profile,), optimization_level=1)
+
+    assert plan.inputs == (TensorInfo("image", "uint8", (1, -1, 16, 3)),)
+
+
+def test_a_dynamic_input_without_profile_is_refused(tmp_path: Path) -> None:
+    graph = write_graph(tmp_path / "model.onnx", Precision.FP32, height="height")
+
+    with pytest.raises(SegdeployError, match="no shape profile"):
+        build(graph)
+
+
+def test_a_known_compute_capability_is_a_target_and_another_an_error(tmp_path: Path) -> None:
+    graph = write_graph(tmp_path / "model.onnx", Precision.FP32)
+
+    build(graph, compute_capabilities=("8.6", "8.9"))
+
+    with pytest.raises(SegdeployError, match=r"does not build for compute capability 1\.0"):
+        build(graph, compute_capabilities=("1.0",))
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        pytest.param(b"", "holds 0 layers, 0 inputs and 0 outputs", id="empty"),
+        pytest.param(b"no graph at all", "refuses the file: .*Failed to parse", id="garbage"),
+    ],
+)
+def test_a_file_that_is_no_graph_is_refused(tmp_path: Path, content: bytes, problem: str) -> None:
+    graph = tmp_path / "model.onnx"
+    graph.write_bytes(content)
+
+    with pytest.raises(SegdeployError, match=problem):
+        build(graph)
+
+
+def test_a_missing_graph_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SegdeployError, match=r"model\.onnx: no such file"):
+        build(tmp_path / "model.onnx")
+
+
+def test_a_refused_node_is_named_with_its_cause_and_a_hint(tmp_path: Path) -> None:
+    graph = save(
+        tmp_path / "model.onnx",
+        [
+            helper.make_node("Transpose", ["image"], ["x"], name="early", perm=[0, 3, 1, 2]),
+            helper.make_node("Cast", ["x"], ["result"], to=TensorProto.FLOAT),
+        ],
+        inputs=[("image", TensorProto.UINT8, [1, 16, 16, 3])],
+        outputs=[("result", TensorProto.FLOAT, [1, 3, 16, 16])],
+        constants={},
+    )
+
+    with pytest.raises(SegdeployError, match=r"Transpose early: .*has type UInt8") as caught:
+        build(graph)
+
+    assert "cudaError 35" not in caught.value.problem
+    assert "cast the pixels" in caught.value.hint
+
+
+def test_ctrl_c_stops_the_build_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = write_graph(tmp_path / "model.onnx", Precision.FP32)
+    main_thread = threading.main_thread().ident
+    assert main_thread is not None
+    moves: list[float] = []
+
+    @contextmanager
+    def interrupting_bar(what: str, total: float | None) -> Iterator[Advance]:
+        def advance(steps: float) -> None:
+            if not moves:
+                signal.pthread_kill(main_thread, signal.SIGINT)
+                time.sleep(1.0)  # ten times what Ctrl-C may go unseen
+            moves.append(steps)
+
+        yield advance
+
+    monkeypatch.setattr(builder, "progress_bar", interrupting_bar)
+
+    with pytest.raises(KeyboardInterrupt):
+        build(graph)
+
+    assert len(moves) < 10  # a whole build of TensorRT-RTX 1.7 makes 43
+    assert list(tmp_path.iterdir()) == [graph]
+
+
+def test_tensorrt_says_which_is_missing_driver_or_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = write_graph(tmp_path / "model.onnx", Precision.FP32)
+    monkeypatch.setattr(builder, "load_library", lambda runtime: None)
+    monkeypatch.setattr("segdeploy.cuda.DRIVER", "libno-such-driver.so.1")
+
+    with pytest.raises(SegdeployError, match=r"building with TensorRT needs .* no NVIDIA driver"):
+        build_plan(graph, tmp_path / "out.plan", runtime=Runtime.TENSORRT, options=EngineOptions())
