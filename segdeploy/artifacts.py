@@ -7,11 +7,22 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from segdeploy.errors import SegdeployError
-from segdeploy.spec import ClassSet, Method, Normalization, Output, Precision, Runtime, Size
+from segdeploy.spec import (
+    MAX_BATCH,
+    MAX_SIDE,
+    ClassSet,
+    Method,
+    Normalization,
+    Output,
+    Precision,
+    Runtime,
+    Size,
+)
 
+T = TypeVar("T")
 SCHEMA = 1
 PREFIX = "segdeploy."  # of the keys in an ONNX file's metadata_props
 
@@ -48,6 +59,17 @@ class Manifest:
     versions: tuple[tuple[str, str], ...] = ()
     schema: int = SCHEMA
 
+    def __post_init__(self) -> None:
+        name = self.model  # of its folder in the store, so it must not lead out of there
+        if not (name and name.isprintable() and Path(name).name == name):
+            raise SegdeployError(f"model {name!r:.60}; wanted a name without folders")
+        if self.size is not None and not 1 <= min(self.size) <= max(self.size) <= MAX_SIDE:
+            raise SegdeployError(f"size {self.size}; wanted up to {MAX_SIDE} a side")
+        if self.batch is not None and not 1 <= self.batch <= MAX_BATCH:
+            raise SegdeployError(f"batch {self.batch}; wanted 1 to {MAX_BATCH}")
+        if (self.color_order, self.layout) != ("RGB", "NHWC"):
+            raise SegdeployError(f"takes {self.color_order} {self.layout}; wanted RGB NHWC")
+
     @property
     def is_random(self) -> bool:
         """Whether the weights are random: such an artifact has a speed but no accuracy."""
@@ -64,7 +86,7 @@ class Manifest:
         found = {wanted[key]: text for key, text in properties.items() if key in wanted}
         try:
             values = {name: json.loads(text) for name, text in found.items()}
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SegdeployError(f"{where}: its segdeploy metadata is damaged ({error})") from error
         return cls.from_dict(values, where)
 
@@ -77,7 +99,7 @@ class Manifest:
                 f"{where}: carries no segdeploy manifest",
                 hint="segdeploy export writes one into the graph",
             )
-        if not isinstance(schema, int) or schema > SCHEMA:
+        if type(schema) is not int or not 1 <= schema <= SCHEMA:
             raise SegdeployError(
                 f"{where}: manifest schema {schema!r}, this segdeploy reads up to {SCHEMA}",
                 hint="upgrade segdeploy, or build the artifact again",
@@ -86,6 +108,10 @@ class Manifest:
         if unknown:
             raise SegdeployError(f"{where}: unknown manifest key {sorted(unknown)[0]!r}")
         try:
+            for text in (f.name for f in fields(cls) if f.type is str and f.name in values):
+                _check_type(text, values[text], str)
+            if values["dataset"] is not None:
+                _check_type("dataset", values["dataset"], str)
             size, batch, runtime = values["size"], values["batch"], values["runtime"]
             classes, normalization = values["classes"], values["normalization"]
             return cls(
@@ -95,8 +121,8 @@ class Manifest:
                     "precision": Precision(values["precision"]),
                     "output": Output(values["output"]),
                     "runtime": None if runtime is None else Runtime(runtime),
-                    "size": None if size is None else Size(int(size[0]), int(size[1])),
-                    "batch": None if batch is None else int(batch),
+                    "size": None if size is None else _size(size),
+                    "batch": None if batch is None else _check_type("batch", batch, int),
                     "classes": ClassSet(
                         tuple(str(name) for name in classes["names"]),
                         tuple((int(r), int(g), int(b)) for r, g, b in classes["palette"]),
@@ -107,11 +133,22 @@ class Manifest:
                     "versions": tuple((str(k), str(v)) for k, v in values["versions"]),
                 }
             )
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, SegdeployError) as error:
             raise SegdeployError(
                 f"{where}: its segdeploy manifest is damaged ({type(error).__name__}: {error})",
                 hint="build the artifact again",
             ) from error
+
+
+def _check_type(key: str, value: Any, kind: type[T]) -> T:
+    if type(value) is not kind:  # not isinstance: true is an int
+        raise TypeError(f"{key} is {value!r:.60}, not {kind.__name__}")
+    return value
+
+
+def _size(values: Any) -> Size:
+    height, width = _check_type("size", values, list)
+    return Size(_check_type("height", height, int), _check_type("width", width, int))
 
 
 def _triple(values: Any) -> tuple[float, float, float]:
@@ -156,7 +193,7 @@ class EnginePlan:
             raise SegdeployError(
                 f"{path}: its manifest {beside.name} is missing", hint="keep both files together"
             ) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SegdeployError(f"{beside}: is not JSON ({error})") from error
         if not isinstance(values, dict):
             raise SegdeployError(f"{beside}: holds no JSON object")

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self
 
 import numpy as np
 import onnx
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from segdeploy.artifacts import writing
 from segdeploy.errors import SegdeployError
-from segdeploy.placement import activations_to_quantize, graph_sha256
+from segdeploy.placement import activations_to_quantize
 from segdeploy.spec import Images
 
-RangeMethod = Literal["max", "percentile", "mse"]
 Predict = Callable[[Images], Mapping[str, NDArray[np.floating[Any]]]]
 
+METHODS = ("max", "percentile", "mse")
 SCHEMA = 1
 PERCENTILE = 99.99
 _BINS = 1 << 15  # magnitudes of bfloat16: 128 bins an octave, 0.8 % wide
@@ -33,8 +33,8 @@ _MSE_POINTS = 4  # values tried in a bin: near the maximum a bin is as wide as a
 class Histogram:
     """How often each magnitude occurs in one tensor, and the exact minimum and maximum.
 
-    A bin is a bfloat16 value: the upper half of a float32's bits, without the sign. The bins are the
-    same for every tensor and every image, so the order of images and the batch size cannot matter.
+    A bin is a bfloat16 value: the upper half of a float32's bits, without the sign. Bins are the
+    same for every tensor and image, so neither the order of images nor the batch size matters.
     """
 
     counts: NDArray[np.int64]  # (32768,)
@@ -75,7 +75,7 @@ class Ranges:
     """Low and high per tensor, and what they were collected on."""
 
     values: Mapping[str, tuple[float, float]]
-    method: RangeMethod
+    method: str
     images: int
     graph_sha256: str  # of the floating graph; another graph may use the same tensor names
     percentile: float = PERCENTILE  # of interest for method "percentile" only
@@ -87,12 +87,9 @@ class Ranges:
                 raise SegdeployError(
                     f"range of {name}: {low} to {high}; wanted finite, low <= high"
                 )
-        if self.method not in get_args(RangeMethod):
-            known = ", ".join(get_args(RangeMethod))
-            raise SegdeployError(f"calibration method {self.method!r}; wanted one of {known}")
         if self.images < 1:
             raise SegdeployError(f"ranges of {self.images} images; wanted at least 1")
-        _check_percentile(self.percentile)
+        _check_method(self.method, self.percentile)
 
     def to_json(self, path: Path) -> None:
         """Write as JSON, atomically; the numbers survive exactly."""
@@ -140,10 +137,10 @@ def observe_graph(model: onnx.ModelProto) -> onnx.ModelProto:
     observed = onnx.ModelProto()
     observed.CopyFrom(model)
     del observed.graph.output[:]
-    dtype = _activation_dtype(model)
+    known = onnx.shape_inference.infer_shapes(model).graph
+    types = {value.name: value.type for value in (*known.input, *known.output, *known.value_info)}
     observed.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, dtype, None)
-        for name in activations_to_quantize(model)
+        onnx.helper.make_value_info(name, types[name]) for name in activations_to_quantize(model)
     )
     return observed
 
@@ -153,7 +150,7 @@ def collect_ranges(
     images: Iterable[Images],
     *,
     graph_sha256: str,
-    method: RangeMethod = "max",
+    method: str = "mse",
     percentile: float = PERCENTILE,
 ) -> Ranges:
     """Run every image once and read a range off each tensor's histogram.
@@ -162,11 +159,11 @@ def collect_ranges(
         run: images -> tensors by name; a session of the graph that `observe_graph` returned.
         images: batches of any size; only one is held at a time.
         graph_sha256: `placement.graph_sha256` of the graph that was observed.
-        method: `max` clips nothing; `percentile` clips the largest magnitudes; `mse` clips where the
-            error of rounding to symmetric int8 plus that of clipping is least.
+        method: `max` clips nothing; `percentile` clips the largest magnitudes; `mse` clips where
+            the error of rounding to symmetric int8 plus that of clipping is least.
         percentile: share of the values, in percent, that `percentile` leaves unclipped.
     """
-    _check_percentile(percentile)
+    _check_method(method, percentile)
     histograms: dict[str, Histogram] = {}
     count = 0
     for batch in images:
@@ -187,22 +184,20 @@ def collect_ranges(
         method=method,
         images=count,
         graph_sha256=graph_sha256,
-        percentile=percentile,
+        percentile=float(percentile),
     )
 
 
-def _range_of(histogram: Histogram, method: RangeMethod, percentile: float) -> tuple[float, float]:
-    match method:
-        case "max":
-            return histogram.low, histogram.high
-        case "percentile":
-            return histogram.clipped(percentile_threshold(histogram, percentile))
-        case "mse":
-            return histogram.clipped(mse_threshold(histogram))
+def _range_of(histogram: Histogram, method: str, percentile: float) -> tuple[float, float]:
+    if method == "max":
+        return histogram.low, histogram.high
+    if method == "percentile":
+        return histogram.clipped(percentile_threshold(histogram, percentile))
+    return histogram.clipped(mse_threshold(histogram))
 
 
 def percentile_threshold(histogram: Histogram, percentile: float) -> float:
-    """The magnitude, rounded up to a bin's edge, that `percentile` % of the values do not exceed."""
+    """The magnitude, up to a bin's upper edge, that `percentile` % of the values do not exceed."""
     cumulated = np.cumsum(histogram.counts)
     bin_index = int(np.searchsorted(cumulated, cumulated[-1] * (percentile / 100)))
     return min(float(_edges()[bin_index + 1]), histogram.magnitude)
@@ -235,25 +230,8 @@ def _edges() -> NDArray[np.float64]:
     return np.append(bits.view(np.float32).astype(np.float64), 2.0**128)
 
 
-def _check_percentile(percentile: float) -> None:
+def _check_method(method: str, percentile: float) -> None:
+    if method not in METHODS:
+        raise SegdeployError(f"calibration method {method!r}; wanted one of {', '.join(METHODS)}")
     if not 50 < percentile <= 100:
         raise SegdeployError(f"percentile {percentile}; wanted above 50, at most 100")
-
-
-def _activation_dtype(model: onnx.ModelProto) -> int:
-    """The element type that convolutions compute in: that of their weights."""
-    weights = {node.input[1] for node in model.graph.node if node.op_type == "Conv"}
-    kinds = {tensor.data_type for tensor in model.graph.initializer if tensor.name in weights}
-    return min(kinds, default=int(onnx.TensorProto.FLOAT))
-
-
-__all__ = [
-    "Histogram",
-    "RangeMethod",
-    "Ranges",
-    "collect_ranges",
-    "graph_sha256",
-    "mse_threshold",
-    "observe_graph",
-    "percentile_threshold",
-]

@@ -19,11 +19,20 @@ from segdeploy.errors import SegdeployError
 from segdeploy.graph import OPSET, save_graph
 from segdeploy.nets.checkpoint import Checkpoint, build_network
 from segdeploy.nets.segmentor import PixelsIn
-from segdeploy.spec import MIN_SIDE, Images, Labels, Logits, ModelSpec, Output, Precision, Size
+from segdeploy.spec import (
+    INPUT,
+    MAX_BATCH,
+    MAX_SIDE,
+    MIN_SIDE,
+    Images,
+    Labels,
+    Logits,
+    ModelSpec,
+    Output,
+    Precision,
+    Size,
+)
 
-INPUT = "image"
-MAX_SIDE = 8192  # of a dynamic graph
-MAX_BATCH = 64
 # Least share of equal labels, and largest logit difference as a part of the logit range, against
 # PyTorch in float32. Measured on random weights, which are harder than trained ones: fp32 at least
 # 0.99997 and at most 4.3e-6; fp16 0.983 and 7.4e-3.
@@ -45,10 +54,8 @@ class ExportOptions:
             raise SegdeployError(
                 "int8 graphs are made by calibration", hint="segdeploy build-engine MODEL --int8"
             )
-        if self.size is not None and min(self.size) < MIN_SIDE:
-            raise SegdeployError(
-                f"size {self.size} is too small; wanted at least {MIN_SIDE} a side"
-            )
+        if self.size is not None and not MIN_SIDE <= min(self.size) <= max(self.size) <= MAX_SIDE:
+            raise SegdeployError(f"size {self.size}; wanted {MIN_SIDE} to {MAX_SIDE} a side")
         if self.batch is not None and not 1 <= self.batch <= MAX_BATCH:
             raise SegdeployError(f"batch {self.batch}; wanted 1 to {MAX_BATCH}, or dynamic")
 
@@ -144,7 +151,7 @@ def export_graph(
 
 
 def parity_sizes(options: ExportOptions) -> tuple[tuple[int, Size], ...]:
-    """Batch and size at which a graph is compared: the traced one, and two more if it is dynamic."""
+    """Batch and size of each comparison: the traced one, and two more if the graph is dynamic."""
     batch = options.batch or 2
     if options.size is not None:
         return ((batch, options.size),)

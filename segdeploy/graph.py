@@ -1,6 +1,6 @@
 """ONNX files: read with suspicion, written whole, with their manifest and without local traces."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def read_model(path: Path) -> onnx.ModelProto:
     try:
         model = onnx.load(path, load_external_data=False)
         # External data would let a file name any path of this machine.
-        if any(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer):
+        if any(t.data_location == onnx.TensorProto.EXTERNAL for t in _tensors(model)):
             raise SegdeployError(
                 f"{path}: keeps weights in another file; wanted one file",
                 hint="onnx.save(onnx.load(path), path, save_as_external_data=False) puts them in",
@@ -38,10 +38,21 @@ def read_model(path: Path) -> onnx.ModelProto:
         onnx.checker.check_model(model)
     except FileNotFoundError as error:
         raise SegdeployError(f"{path}: no such file") from error
-    except (DecodeError, onnx.checker.ValidationError, OSError) as error:
+    except (DecodeError, onnx.checker.ValidationError, UnicodeDecodeError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SegdeployError(f"{path}: is not a valid ONNX file ({reason})") from error
     return model
+
+
+def _tensors(message: Message) -> Iterator[onnx.TensorProto]:
+    """Every constant: initializers, attributes of nodes, and those of graphs within."""
+    for descriptor, value in message.ListFields():
+        if descriptor.type == descriptor.TYPE_MESSAGE:
+            for child in value if descriptor.is_repeated else [value]:
+                if isinstance(child, onnx.TensorProto):
+                    yield child
+                else:
+                    yield from _tensors(child)
 
 
 def read_graph(path: Path) -> Graph:
@@ -62,7 +73,7 @@ def save_graph(model: onnx.ModelProto, manifest: Manifest, path: Path) -> Graph:
 
 
 def strip_traces(message: Message) -> None:
-    """Empty every `metadata_props` and `doc_string`, where exporters leave source lines and paths."""
+    """Empty every `metadata_props` and `doc_string`: exporters leave paths and source lines."""
     for descriptor, value in message.ListFields():
         if descriptor.name in ("metadata_props", "doc_string"):
             message.ClearField(descriptor.name)
@@ -88,7 +99,7 @@ def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProt
 
 
 def logits_tensor(model: onnx.ModelProto) -> str:
-    """The head's logits: what a labels graph resizes before ArgMax, or the output of a logits graph."""
+    """The head's logits: what is resized before ArgMax, or the output of a logits graph."""
     producers = {output: node for node in model.graph.node for output in node.output}
     best = next((node for node in model.graph.node if node.op_type == "ArgMax"), None)
     if best is None:

@@ -1,4 +1,4 @@
-"""Which tensors of an ONNX graph get a quantize/dequantize (Q/DQ) pair, in the form each runtime fuses."""
+"""Which tensors of a graph get a quantize/dequantize (Q/DQ) pair, in the form a runtime fuses."""
 
 import hashlib
 from collections.abc import Collection, Mapping
@@ -10,7 +10,7 @@ from onnx import GraphProto, ModelProto, NodeProto
 from segdeploy.errors import SegdeployError
 
 ACTIVATIONS = frozenset({"Relu", "Clip"})  # both runtimes fold them into the operator before
-JOINTS = frozenset({"Add", "Concat", "Resize"})  # have an integer kernel in ONNX Runtime
+JOINTS = frozenset({"Add", "Concat"})  # have an integer kernel in ONNX Runtime; Resize has none
 
 
 class QuantizationForm(StrEnum):
@@ -101,7 +101,7 @@ def _tensorrt_placement(graph: GraphProto, integer: set[str], kept: set[str]) ->
     for node in graph.node:
         # TensorRT fuses convolution and Add into one int8 kernel when the other addend is int8 too.
         if node.op_type == "Add" and node.output[0] not in kept and fusible & {*node.input}:
-            for skip in {*node.input} - fusible & pairs.keys():
+            for skip in ({*node.input} - fusible) & pairs.keys():
                 pairs[skip].add(node.output[0])
     return Placement(frozenset(integer), {name: frozenset(who) for name, who in pairs.items()})
 
@@ -126,19 +126,18 @@ def _onnxruntime_placement(graph: GraphProto, integer: set[str], kept: set[str])
         if name in integer and depended_on:
             convolutions.add(name)
             placed |= {node.input[0], result}
-        elif node.op_type in JOINTS and name not in kept and result in placed:
-            data = {node.input[0]} if node.op_type == "Resize" else {*node.input}
-            if data.isdisjoint(constants):
-                placed |= data
+        is_joint = node.op_type in JOINTS and constants.isdisjoint(node.input)
+        if is_joint and name not in kept and result in placed:
+            placed |= {*node.input}
     who = {name: frozenset(node.output[0] for node in readers[name]) for name in placed}
     return Placement(frozenset(convolutions), who)
 
 
 def _activated(name: str, readers: Mapping[str, list[NodeProto]]) -> str:
     """The tensor behind the activation that follows `name`, or `name` itself."""
-    match readers.get(name, []):
-        case [only] if only.op_type in ACTIVATIONS:
-            return only.output[0]
+    reading = readers.get(name, [])
+    if len(reading) == 1 and reading[0].op_type in ACTIVATIONS:
+        return str(reading[0].output[0])
     return name
 
 

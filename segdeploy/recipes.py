@@ -2,7 +2,7 @@
 
 import random
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -14,10 +14,24 @@ _PACKAGED = Path(__file__).parent / "data"  # where the wheel keeps the three fo
 ROOT = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[1]
 MODELS, CALIBRATION, BENCHMARKS = ROOT / "models", ROOT / "calibration", ROOT / "benchmarks"
 
+MODEL_KEYS = {
+    "method": str, "classes": str, "dataset": str, "size": list, "width": float,
+    "head_channels": int, "checkpoint": str, "checkpoint_url": str, "sha256_prefix": str,
+    "license": str,
+}  # fmt: skip
+CALIBRATION_KEYS = {
+    "dataset": str, "split": str, "method": str, "images": str, "count": int, "seed": int,
+    "percentile": float, "keep_fp32": list,
+}  # fmt: skip
+TARGET_KEYS = {
+    "miou": float, "fps": float, "device": str, "memory_gb": float, "resolution": str, "note": str
+}  # fmt: skip
+NAMES = {str: "a text", int: "a whole number", float: "a number", list: "a list"}
+
 
 @dataclass(frozen=True)
 class Target:
-    """A row of the reference table: mIoU in percent, frames per second, and how both were measured."""
+    """A row of the reference table: mIoU in percent, frames per second, and how both came about."""
 
     miou: float
     fps: float
@@ -63,9 +77,10 @@ def model_names() -> list[str]:
 
 def load_model(name: str) -> ModelSpec:
     """A model of the zoo, a path to a TOML like those in models/, or just a method."""
-    path = Path(name) if name.endswith(".toml") else MODELS / f"{Path(name).name}.toml"
-    if path.is_file():
-        return _parse_model(path)
+    if name.endswith(".toml") and Path(name).is_file():
+        return _parse_model(Path(name))
+    if name in model_names():
+        return _parse_model(MODELS / f"{name}.toml")
     if name in list(Method):
         return ModelSpec(name=name, method=Method(name))
     raise SegdeployError(
@@ -76,10 +91,7 @@ def load_model(name: str) -> ModelSpec:
 
 def _parse_model(path: Path) -> ModelSpec:
     values = _read_toml(path)
-    required, optional = {"method", "license"}, {
-        "classes", "dataset", "size", "width", "head_channels", "checkpoint", "checkpoint_url", "sha256_prefix",
-    }  # fmt: skip
-    _check_keys(path, values, required, optional, "models/README.md")
+    _check_keys(path, values, MODEL_KEYS, {"method", "license"}, "models/README.md")
     try:
         return ModelSpec(
             name=path.stem,
@@ -87,16 +99,17 @@ def _parse_model(path: Path) -> ModelSpec:
             classes=load_classes(values["classes"], path) if "classes" in values else None,
             dataset=values.get("dataset"),
             size=Size(*map(int, values["size"])) if "size" in values else None,
-            width=float(values.get("width", 1.0)),
-            head_channels=int(values.get("head_channels", 512)),
+            width=values.get("width", 1.0),
+            head_channels=values.get("head_channels", 512),
             checkpoint=path.parent / values["checkpoint"] if "checkpoint" in values else None,
-            checkpoint_url=str(values.get("checkpoint_url", "")),
-            sha256_prefix=str(values.get("sha256_prefix", "")),
-            license=str(values["license"]),
+            checkpoint_url=values.get("checkpoint_url", ""),
+            sha256_prefix=values.get("sha256_prefix", ""),
+            license=values["license"],
         )
     except (TypeError, ValueError) as error:
         raise SegdeployError(
-            f"{path}: {error}", hint="see models/README.md for the keys"
+            f"{path}: size = {values['size']}; wanted [height, width]",
+            hint="see models/README.md for the keys",
         ) from error
 
 
@@ -119,11 +132,13 @@ def read_classes(path: Path) -> ClassSet:
     try:
         names = tuple(str(row["name"]) for row in rows)
         palette = tuple((int(r), int(g), int(b)) for r, g, b in (row["rgb"] for row in rows))
-    except (KeyError, TypeError, ValueError) as error:
+        return ClassSet(names, palette)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise SegdeployError(
             f"{path}: a class needs a name and rgb = [r, g, b] ({error})"
         ) from error
-    return ClassSet(names, palette)
+    except SegdeployError as error:
+        raise SegdeployError(f"{path}: {error.problem}") from error
 
 
 def load_targets() -> dict[str, Target]:
@@ -131,9 +146,7 @@ def load_targets() -> dict[str, Target]:
     path = BENCHMARKS / "reference.toml"
     targets = {}
     for name, row in _read_toml(path).items():
-        _check_keys(
-            path, row, {"miou", "fps", "device", "memory_gb", "resolution"}, {"note"}, str(path)
-        )
+        _check_keys(path, row, TARGET_KEYS, TARGET_KEYS.keys() - {"note"}, str(path))
         targets[name] = Target(**row)
     return targets
 
@@ -145,33 +158,32 @@ def calibration_names() -> list[str]:
 
 def load_calibration(name: str) -> CalibrationSet:
     """A calibration set of calibration/, or a path to a TOML like those."""
-    path = Path(name) if name.endswith(".toml") else CALIBRATION / f"{Path(name).name}.toml"
-    if not path.is_file():
+    path = Path(name) if name.endswith(".toml") else CALIBRATION / f"{name}.toml"
+    if not (path.is_file() and (name.endswith(".toml") or name in calibration_names())):
         raise SegdeployError(
             f"{name!r} is not a calibration set",
             hint=f"one of {', '.join(calibration_names())}, a TOML file, or a folder of images",
         )
     values = _read_toml(path)
-    optional = {"images", "count", "seed", "percentile", "keep_fp32"}
-    _check_keys(path, values, {"dataset", "split", "method"}, optional, "calibration/README.md")
+    required = {"dataset", "split", "method"}
+    _check_keys(path, values, CALIBRATION_KEYS, required, "calibration/README.md")
     if ("images" in values) == ("count" in values):
         raise SegdeployError(
             f"{path}: wanted one of `images` (a list of ids) and `count` with `seed`"
         )
-    try:
-        return CalibrationSet(
-            name=path.stem,
-            dataset=str(values["dataset"]),
-            split=str(values["split"]),
-            method=_one_of(path, "method", values["method"], list(get_args(RangeMethod))),
-            images=_read_ids(path.parent / str(values["images"])) if "images" in values else (),
-            count=int(values.get("count", 0)),
-            seed=int(values.get("seed", 0)),
-            percentile=float(values.get("percentile", 99.99)),
-            keep_fp32=tuple(map(str, values.get("keep_fp32", ()))),
-        )
-    except (TypeError, ValueError) as error:
-        raise SegdeployError(f"{path}: {error}", hint="see calibration/README.md") from error
+    if values.get("count", 1) < 1:
+        raise SegdeployError(f"{path}: count = {values['count']}; wanted 1 or more")
+    return CalibrationSet(
+        name=path.stem,
+        dataset=values["dataset"],
+        split=values["split"],
+        method=_one_of(path, "method", values["method"], list(get_args(RangeMethod))),
+        images=_read_ids(path.parent / values["images"]) if "images" in values else (),
+        count=values.get("count", 0),
+        seed=values.get("seed", 0),
+        percentile=values.get("percentile", 99.99),
+        keep_fp32=tuple(map(str, values.get("keep_fp32", ()))),
+    )
 
 
 def _read_ids(path: Path) -> tuple[str, ...]:
@@ -179,6 +191,8 @@ def _read_ids(path: Path) -> tuple[str, ...]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise SegdeployError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise SegdeployError(f"{path}: is not a text of one id a line ({error})") from error
     ids = tuple(line for line in lines if line and not line.startswith("#"))
     if not ids:
         raise SegdeployError(f"{path}: lists no image")
@@ -190,21 +204,26 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise SegdeployError(f"{path}: no such file") from error
+    except OSError as error:
+        raise SegdeployError(f"{path}: cannot be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SegdeployError(f"{path}: is not TOML ({error})") from error
 
 
 def _check_keys(
-    path: Path, values: Any, required: set[str], optional: set[str], manual: str
+    path: Path, values: Any, known: Mapping[str, type], required: Set[str], manual: str
 ) -> None:
     if not isinstance(values, dict):
         raise SegdeployError(f"{path}: wanted a table, found {values!r}")
-    for key in values.keys() - required - optional:
-        raise SegdeployError(f"{path}: unexpected key `{key}`", hint=f"see {manual} for the keys")
+    hint = f"see {manual} for the keys"
+    for key in sorted(values.keys() - known.keys()):
+        raise SegdeployError(f"{path}: unexpected key `{key}`", hint=hint)
     for key in sorted(required - values.keys()):
-        raise SegdeployError(
-            f"{path}: the key `{key}` is missing", hint=f"see {manual} for the keys"
-        )
+        raise SegdeployError(f"{path}: the key `{key}` is missing", hint=hint)
+    for key, value in values.items():
+        if type(value) is not known[key] and not (known[key] is float and type(value) is int):
+            wanted = NAMES[known[key]]
+            raise SegdeployError(f"{path}: {key} = {value!r}; wanted {wanted}", hint=hint)
 
 
 def _one_of(path: Path, key: str, value: Any, known: list[Any]) -> Any:

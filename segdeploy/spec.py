@@ -1,5 +1,6 @@
 """The vocabulary: what a model is, and the array types that pass along the line."""
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -19,7 +20,10 @@ Logits = NDArray[np.float32]  # (N, classes, H / stride, W / stride), before the
 # How a range is read off a histogram, see calibrate.collect_ranges.
 RangeMethod = Literal["max", "percentile", "mse"]
 
+INPUT = "image"  # name of every graph's input
 MIN_SIDE = 32  # pixels: below it the pyramid's 6 bins are wider than the map at stride 8
+MAX_SIDE = 8192  # pixels: four times the largest image of the test protocols
+MAX_BATCH = 64
 IGNORE = 255  # mmseg's ignore_index: a pixel of the ground truth that is not scored
 
 
@@ -127,6 +131,12 @@ class Normalization:
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
 
+    def __post_init__(self) -> None:
+        if not all(map(math.isfinite, self.mean)):
+            raise SegdeployError(f"mean {self.mean}; wanted finite numbers")
+        if not all(math.isfinite(value) and value > 0 for value in self.std):
+            raise SegdeployError(f"standard deviation {self.std}; wanted finite numbers above 0")
+
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -144,6 +154,14 @@ class ModelSpec:
     checkpoint_url: str = ""
     sha256_prefix: str = ""
     license: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.width < math.inf:
+            raise SegdeployError(f"{self.name}: width {self.width}; wanted a number above 0")
+        if self.head_channels < 1:
+            raise SegdeployError(
+                f"{self.name}: head_channels {self.head_channels}; wanted 1 or more"
+            )
 
     @property
     def title(self) -> str:

@@ -28,6 +28,7 @@ STEPS = 195  # timed by mmseg's tools/benchmark.py, after 5 of warm-up
 WARMUP = 5
 TIMED_IMAGES = 8  # held in memory and taken in turn
 PICTURES = 3  # images of the data set that a report shows
+GPU_ONLY = (Runtime.TENSORRT, Runtime.TENSORRT_RTX)
 PICTURE_WIDTH = 512  # pixels of one panel
 
 
@@ -46,7 +47,7 @@ class BenchOptions:
     """On what, and for how long; `max_seconds` bounds the timing of one subject."""
 
     dataset: str
-    data: Path | None = None
+    data: Path = Path("data")
     limit: int | None = None
     speed_only: bool = False
     device: Device = Device.CPU
@@ -103,12 +104,13 @@ def _measure(subject: Subject, options: BenchOptions) -> Outcome:
         if dataset is not None and options.pictures:
             pictures = tuple(predict(dataset.load_image(k)) for k in _shown(dataset))
     path = subject.artifact
+    runtime = manifest.runtime or (Runtime.ONNXRUNTIME if path else Runtime.PYTORCH)
     measurement = Measurement(
         model=manifest.model,
         title=_title(manifest),
         precision=manifest.precision,
-        runtime=manifest.runtime or (Runtime.ONNXRUNTIME if path else Runtime.PYTORCH),
-        device=options.device,
+        runtime=runtime,
+        device=Device.CUDA if runtime in GPU_ONLY else options.device,
         output=manifest.output,
         latency=latency,
         resolution=_resolution([Size(*fitted.shape[:2]) for fitted, _ in inputs]),
@@ -195,7 +197,7 @@ def _per_class(matrix: ConfusionMatrix, classes: ClassSet) -> dict[str, float | 
 
 
 def _title(manifest: Manifest) -> str:
-    return f"{manifest.method.display_name} {manifest.dataset or manifest.model}"
+    return f"{manifest.method.display_name} {manifest.dataset or manifest.checkpoint}"
 
 
 def _resolution(sizes: Sequence[Size]) -> str:

@@ -9,13 +9,15 @@ from segdeploy.bench.measure import BenchOptions, Outcome, Subject, measure, wri
 from segdeploy.datasets import DATASETS
 from segdeploy.environment import describe_environment
 from segdeploy.errors import SegdeployError
-from segdeploy.pipeline.calibration import check_unseen, open_calibration
+from segdeploy.pipeline.calibration import check_unseen, default_calibration, open_calibration
 from segdeploy.pipeline.make import EngineRequest, export_options, make_engine
 from segdeploy.pipeline.segment import is_artifact, read_artifact
-from segdeploy.pipeline.source import default_checkpoint, resolve_source
+from segdeploy.pipeline.source import Source, default_checkpoint, resolve_source
 from segdeploy.recipes import load_model, load_targets, model_names
 from segdeploy.report import Report
 from segdeploy.spec import Output, Precision, Runtime
+
+SPEED_ONLY = "speed-only"  # the calibration set where scores do not matter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,20 +87,29 @@ def _plan(name: str, comparison: Comparison, options: BenchOptions) -> Iterator[
     source = resolve_source(name, comparison.checkpoint, options.store)
     known = DATASETS[options.dataset][0] if options.dataset in DATASETS else None
     size = known.nominal_size if known and known.uniform else None
+    traced = export_options(size=size, batch=1, precision=Precision.FP32, output=output)
     for precision in comparison.precisions:
-        if precision is Precision.INT8 and not options.speed_only:
-            chosen = open_calibration(comparison.calibration, source.spec.dataset, options.data)
-            check_unseen(chosen, *options.open())
+        calibration = comparison.calibration
+        if precision is Precision.INT8:
+            calibration = calibration or _calibration(source, options)
+            if not options.speed_only:
+                check_unseen(open_calibration(calibration, options.data), *options.open())
         for runtime in runtimes:
-            traced = export_options(size=size, batch=1, precision=Precision.FP32, output=output)
             request = EngineRequest(
                 precision=precision,
                 runtime=runtime,
-                calibration=comparison.calibration,
+                calibration=calibration,
                 data=options.data,
                 store=options.store,
             )
             yield Subject(artifact=make_engine(source, traced, request).plan.path)
+
+
+def _calibration(source: Source, options: BenchOptions) -> str:
+    """The set of the model's data set, or of the one that is measured on."""
+    if options.speed_only:
+        return SPEED_ONLY
+    return default_calibration(source.spec.dataset or options.dataset)
 
 
 def _plan_artifact(name: str, comparison: Comparison, options: BenchOptions) -> Iterator[Subject]:

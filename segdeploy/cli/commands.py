@@ -10,6 +10,7 @@ import typer
 from segdeploy import __version__
 from segdeploy.cli import printing
 from segdeploy.cli.options import (
+    DATA,
     DEFAULT_MODEL,
     STORE,
     BuildTarget,
@@ -95,7 +96,7 @@ def export(
     """Trace a model to ONNX and prove that it equals PyTorch."""
     if size is not None and dynamic:
         raise typer.BadParameter("--size and --dynamic exclude each other")
-    from segdeploy.cli.tables import parity_facts
+    from segdeploy.cli.tables import exported_facts, exported_json
     from segdeploy.pipeline.graphs import export_model
     from segdeploy.pipeline.make import default_graph_path, export_options
     from segdeploy.pipeline.source import resolve_source
@@ -109,8 +110,10 @@ def export(
     )
     place = out or default_graph_path(source, options, STORE)
     graph, parities = export_model(source, options, place, verify=verify)
-    facts = {"graph": str(graph.path), **parity_facts(parities)}
-    printing.show_json(facts) if json else printing.show_facts(facts)
+    if json:
+        printing.show_json(exported_json(graph, parities))
+    else:
+        printing.show_facts(exported_facts(graph, parities))
 
 
 @app.command("build-engine", epilog="Example: segdeploy build-engine demo --int8")
@@ -122,7 +125,7 @@ def build_engine(
     fp16: Annotated[bool, typer.Option("--fp16", help="Half precision.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="Calibrate and quantize.")] = False,
     calibration: Calibration = None,
-    data: Data = None,
+    data: Data = DATA,
     target: Annotated[BuildTarget, typer.Option(help="What runs it.")] = BuildTarget.AUTO,
     out: Annotated[Path | None, typer.Option("-o", help="The engine to write.")] = None,
     json: Json = False,
@@ -130,7 +133,7 @@ def build_engine(
     """Compile a model to an engine: a file that one runtime loads without further work."""
     if fp16 and int8:
         raise typer.BadParameter("--fp16 and --int8 exclude each other")
-    from segdeploy.cli.tables import built_facts
+    from segdeploy.cli.tables import built_facts, built_json
     from segdeploy.pipeline.engines import best_runtime
     from segdeploy.pipeline.make import EngineRequest, make_engine_of
 
@@ -151,7 +154,10 @@ def build_engine(
     )
     for warning in built.warnings:
         printing.note(f"warning: {warning}")
-    printing.show_json(built_facts(built)) if json else printing.show_facts(built_facts(built))
+    if json:
+        printing.show_json(built_json(built))
+    else:
+        printing.show_facts(built_facts(built))
 
 
 @app.command(epilog="Example: segdeploy predict demo street.png -o masks --overlay")
@@ -159,13 +165,11 @@ def predict(
     artifact: Annotated[str, typer.Argument(help="A .onnx, .ort or .plan file, or a model.")],
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     out: Annotated[Path, typer.Option("-o", help="The folder for the label maps.")],
-    overlay: Annotated[
-        bool, typer.Option("--overlay", help="Also paint them on the image.")
-    ] = False,
+    overlay: Annotated[bool, typer.Option("--overlay", help="Also paint the image.")] = False,
     checkpoint: Checkpoint = None,
-    runtime: Annotated[Runtime, typer.Option(help="What runs a graph or a model.")] = (
-        Runtime.ONNXRUNTIME
-    ),
+    runtime: Annotated[
+        Runtime | None, typer.Option(help="What runs it. Default: its own, or onnxruntime.")
+    ] = None,
     device: Annotated[Device, typer.Option(help="Where it runs.")] = Device.CPU,
     json: Json = False,
 ) -> None:
@@ -188,7 +192,7 @@ def bench(
     dataset: Annotated[str, typer.Option(help="cityscapes, ade20k, camvid, demo or a folder.")] = (
         "demo"
     ),
-    data: Data = None,
+    data: Data = DATA,
     checkpoint: Checkpoint = None,
     precision: Annotated[str, typer.Option(metavar="LIST", help="fp32, fp16, int8.")] = "fp32",
     calibration: Calibration = None,

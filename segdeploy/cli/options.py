@@ -10,6 +10,7 @@ from segdeploy.artifacts import Store
 from segdeploy.errors import SegdeployError
 
 DEFAULT_MODEL = "demo"  # the one whose weights come with the package
+DATA = Path("data")  # where data sets are looked for
 STORE = Store()
 E = TypeVar("E", bound=StrEnum)
 
@@ -29,7 +30,7 @@ Calibration = Annotated[
     ),
 ]
 Data = Annotated[
-    Path | None,
+    Path,
     typer.Option(
         envvar="SEGDEPLOY_DATA", metavar="DIR", help="The data set, or a folder that holds it."
     ),

@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from segdeploy.artifacts import Artifact, EnginePlan
+from segdeploy.artifacts import Artifact, EnginePlan, Graph
 from segdeploy.environment import Finding
 from segdeploy.recipes import Target
 from segdeploy.spec import ModelSpec, Output
@@ -47,11 +47,17 @@ def model_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def parity_facts(parities: "Sequence[Parity]") -> dict[str, Any]:
-    """How a graph compares with PyTorch, worst over the sizes."""
+def exported_json(graph: Graph, parities: "Sequence[Parity]") -> dict[str, Any]:
+    """An exported graph for machines."""
+    return {"graph": str(graph.path), "parity": [asdict(parity) for parity in parities]}
+
+
+def exported_facts(graph: Graph, parities: "Sequence[Parity]") -> dict[str, Any]:
+    """An exported graph for people: how it compares with PyTorch, worst over the sizes."""
     if not parities:
-        return {"verified": "no"}
+        return {"graph": graph.path, "verified": "no"}
     return {
+        "graph": graph.path,
         "verified": ", ".join(f"{parity.batch}x{parity.size}" for parity in parities),
         "largest logit difference": f"{max(p.logit_error for p in parities):.2e}",
         "logit range": f"{min(p.logit_range for p in parities):.1f}",
@@ -59,13 +65,30 @@ def parity_facts(parities: "Sequence[Parity]") -> dict[str, Any]:
     }
 
 
-def built_facts(built: "Built") -> dict[str, Any]:
-    """What a build gave."""
-    manifest, activation = built.plan.manifest, built.activation_bytes
+def built_json(built: "Built") -> dict[str, Any]:
+    """An engine for machines."""
+    manifest = built.plan.manifest
     return {
         "engine": str(built.plan.path),
+        "runtime": manifest.runtime,
+        "runtime_version": manifest.runtime_version,
+        "precision": manifest.precision,
+        "bytes": built.plan.path.stat().st_size,
+        "seconds": built.seconds,
+        "convolutions": {str(precision): n for precision, n in built.convolutions.items()},
+        "activation_bytes": built.activation_bytes,
+        "calibration": manifest.calibration,
+        "sha256": manifest.sha256,
+    }
+
+
+def built_facts(built: "Built") -> dict[str, Any]:
+    """An engine for people."""
+    manifest, activation = built.plan.manifest, built.activation_bytes
+    return {
+        "engine": built.plan.path,
         "runtime": f"{manifest.runtime} {manifest.runtime_version}",
-        "precision": str(manifest.precision),
+        "precision": manifest.precision,
         "megabytes": f"{built.plan.path.stat().st_size / 1e6:.2f}",
         "seconds": f"{built.seconds:.1f}" if built.seconds else "0 (the same engine was there)",
         "convolutions": ", ".join(f"{n} {p}" for p, n in built.convolutions.items()),

@@ -33,7 +33,7 @@ class _Inert:
         pass
 
 
-# What mmengine's message_hub holds beside the weights: smoothed losses (mmengine#1655), numpy numbers.
+# What mmengine's message_hub holds beside the weights: smoothed losses (mmengine#1655) and numbers.
 # Both spellings of numpy's module occur; `getattr` is how a HistoryBuffer names its own methods.
 _TRAINING_LEFTOVERS = (
     "mmengine.logging.history_buffer.HistoryBuffer",
@@ -94,15 +94,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             f"{path}: refused, its pickle asks for `{wanted[1]}`, which no checkpoint needs",
             hint="the file may be malicious; save only the state dict if it is your own",
         ) from error
-    except (
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        OSError,
-    ) as error:
+    except Exception as error:  # flipped bytes raise IndexError, struct.error, AssertionError, ...
         raise SegdeployError(
             f"{path}: is not a PyTorch checkpoint, or a damaged one ({type(error).__name__})"
         ) from error
@@ -156,8 +148,8 @@ def _classes(meta: Mapping[str, Any], path: Path) -> ClassSet | None:
 def random_checkpoint(spec: ModelSpec, seed: int) -> Checkpoint:
     """Seeded random weights with which every layer works in its usual range and many classes win.
 
-    He initialization; BatchNorm statistics from one pass over noise of several scales; logits spread
-    to a standard deviation of 4, as in trained networks. For speed and parity, never for accuracy.
+    He initialization; BatchNorm statistics from one pass over noise of several scales; logits
+    spread to a standard deviation of 4, as trained ones. For speed and parity, never for accuracy.
     """
     classes = spec.classes or ClassSet.numbered(19)
     with torch.random.fork_rng(devices=[]), torch.no_grad():

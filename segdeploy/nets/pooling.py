@@ -34,8 +34,8 @@ class AdaptivePool(nn.Module):
 def pooling_matrix(pixels: int, bins: int) -> torch.Tensor:
     """(bins, pixels) float32: row i holds 1 / count inside bin i and zero outside.
 
-    `pixels` may be symbolic. Floats, because integer division exports to a dozen operators: products
-    are exact below 2^24, and no quotient is within rounding of the next whole number.
+    `pixels` may be symbolic. Floats, because integer division exports to a dozen operators:
+    products are exact below 2^24, and no quotient is within rounding of the next whole number.
     """
     index = torch.arange(bins, dtype=torch.float32).unsqueeze(1)
     start = torch.floor(index * pixels / bins)

@@ -30,27 +30,21 @@ class CalibrationImages:
         return f"{self.recipe.name}: {len(self.ids)} images of {self.split}, {self.recipe.method}"
 
 
-def open_calibration(
-    name_or_folder: str | None, dataset: str | None, data: Path | None
-) -> CalibrationImages:
+def open_calibration(name_or_folder: str, data: Path) -> CalibrationImages:
     """Open a calibration set by name, by its TOML, or a folder of images.
 
     Args:
-        name_or_folder: None takes the set that belongs to `dataset`.
-        dataset: what the model was trained on.
-        data: the data folder.
+        name_or_folder: as `--calibration` takes it.
+        data: where the data sets are.
     """
-    if name_or_folder is None:
-        name_or_folder = _default_set(dataset)
     folder = Path(name_or_folder)
-    return (
-        _from_folder(folder)
-        if folder.is_dir()
-        else _from_recipe(load_calibration(name_or_folder), data)
-    )
+    if folder.is_dir():
+        return _from_folder(folder)
+    return _from_recipe(load_calibration(name_or_folder), data)
 
 
-def _default_set(dataset: str | None) -> str:
+def default_calibration(dataset: str | None) -> str:
+    """The calibration set that is drawn from a data set."""
     for name in calibration_names():
         if load_calibration(name).dataset == dataset:
             return name
@@ -60,7 +54,7 @@ def _default_set(dataset: str | None) -> str:
     )
 
 
-def _from_recipe(recipe: CalibrationSet, data: Path | None) -> CalibrationImages:
+def _from_recipe(recipe: CalibrationSet, data: Path) -> CalibrationImages:
     dataset = open_dataset(recipe.dataset, data, recipe.split)
     ids = recipe.draw(dataset.ids)
     indices = indices_of(dataset, ids)
@@ -79,7 +73,7 @@ def _from_folder(folder: Path) -> CalibrationImages:
         raise SegdeployError(f"{folder}: holds no image to calibrate on")
     name = folder.resolve().name
     return CalibrationImages(
-        recipe=CalibrationSet(name=name, dataset="", split="", method="max"),
+        recipe=CalibrationSet(name=name, dataset="", split="", method="mse"),
         split=f"{FOLDER}{name}",
         ids=tuple(path.stem for path in files),
         content=_hash(hashlib.sha256(path.read_bytes()).hexdigest() for path in files),
@@ -99,7 +93,7 @@ def check_unseen(calibration: CalibrationImages, dataset: Dataset, split: str) -
     seen = scored & {id.rpartition("/")[2] for id in calibration.ids}
     if seen:
         raise SegdeployError(
-            f"{len(seen)} of the calibration images are among the images to score, such as {min(seen)}",
+            f"{len(seen)} calibration images are among those to score, such as {min(seen)}",
             hint="calibrate on training images",
         )
 

@@ -13,7 +13,7 @@ from segdeploy.datasets import DATASETS
 from segdeploy.environment import query_gpus
 from segdeploy.errors import SegdeployError, needs
 from segdeploy.nvinfer import MODULES, load_library
-from segdeploy.spec import MIN_SIDE, Precision, Runtime, Size
+from segdeploy.spec import INPUT, MIN_SIDE, Precision, Runtime, Size
 
 if TYPE_CHECKING:
     from segdeploy.engine.options import ShapeProfile
@@ -25,7 +25,7 @@ LARGEST = Size(1024, 2048)
 
 @dataclass(frozen=True)
 class Built:
-    """An engine and what building it took; `seconds` 0 means that the same one was there already."""
+    """An engine and what building it took; `seconds` 0: the same one was there already."""
 
     plan: EnginePlan
     seconds: float
@@ -84,6 +84,8 @@ def _build_tensorrt(graph: Graph, runtime: Runtime, out: Path) -> Built:
             f"{graph.path}: is quantized for ONNX Runtime, {runtime} refuses its zero points",
             hint=f"segdeploy build-engine {graph.manifest.model} --int8 --target {runtime}",
         )
+    if runtime is Runtime.TENSORRT:
+        _require_tensorrt()
     options = EngineOptions(profiles=_profiles(graph.manifest))
     version = load_library(runtime).__version__
     gpus = query_gpus()[0] if runtime is Runtime.TENSORRT else ()
@@ -112,6 +114,20 @@ def _build_tensorrt(graph: Graph, runtime: Runtime, out: Path) -> Built:
     )
 
 
+def _require_tensorrt() -> None:
+    """All that is missing in one sentence, before any of TensorRT's objects is created."""
+    problem = driver_problem()
+    missing = [problem] if problem else []
+    if find_spec(MODULES[Runtime.TENSORRT]) is None:
+        missing.append("the package tensorrt is not installed")
+    if missing:
+        raise SegdeployError(
+            f"TensorRT cannot build on this machine: {', and '.join(missing)}",
+            hint="pip install 'segdeploy[tensorrt]' on the machine with the GPU; "
+            "--target tensorrt-rtx builds without one",
+        )
+
+
 def _profiles(manifest: Manifest) -> "tuple[ShapeProfile, ...]":
     """The shapes that a dynamic graph's engine takes: all that the test protocol can ask for."""
     from segdeploy.engine.options import ShapeProfile
@@ -129,7 +145,7 @@ def _profiles(manifest: Manifest) -> "tuple[ShapeProfile, ...]":
     few, many = (1, MAX_BATCH) if manifest.batch is None else (manifest.batch, manifest.batch)
     return (
         ShapeProfile(
-            tensor="image", min=(few, *smallest, 3), opt=(few, *usual, 3), max=(many, *largest, 3)
+            tensor=INPUT, min=(few, *smallest, 3), opt=(few, *usual, 3), max=(many, *largest, 3)
         ),
     )
 

@@ -15,7 +15,7 @@ from segdeploy.images import resize
 from segdeploy.pipeline.calibration import CalibrationImages
 from segdeploy.pipeline.source import Source
 from segdeploy.progress import progress_bar, track
-from segdeploy.spec import Images, Precision, Runtime, Size
+from segdeploy.spec import Images, Output, Precision, Runtime, Size
 
 if TYPE_CHECKING:
     from segdeploy.export import ExportOptions, Parity
@@ -45,7 +45,7 @@ def existing_or_exported(source: Source, options: "ExportOptions", out: Path) ->
 
 
 def _verify(graph: Graph, source: Source, options: "ExportOptions") -> tuple["Parity", ...]:
-    from segdeploy.export import INPUT, measure_parity, parity_sizes
+    from segdeploy.export import measure_parity, parity_sizes
     from segdeploy.graph import logits_tensor, read_model, with_outputs
 
     with needs("onnxruntime", extra="onnxruntime"):
@@ -61,10 +61,10 @@ def _verify(graph: Graph, source: Source, options: "ExportOptions") -> tuple["Pa
 
         def run(images: Images) -> tuple[NDArray[Any], NDArray[Any] | None]:
             found = session.outputs(images)
-            return found[logits], found.get("labels")
+            return found[logits], found.get(Output.LABELS)
 
         parities = measure_parity(
-            run, source.spec, source.checkpoint, track(batches, f"verifying {INPUT}s", len(sizes))
+            run, source.spec, source.checkpoint, track(batches, "verifying", len(sizes))
         )
     for parity in parities:
         if not parity.holds(options.precision):
@@ -80,23 +80,24 @@ def _verify(graph: Graph, source: Source, options: "ExportOptions") -> tuple["Pa
 def quantize_graph(
     graph: Graph, calibration: CalibrationImages, runtime: Runtime, out: Path
 ) -> Graph:
-    """Calibrate a floating graph and write its int8 form for `runtime`, unless it is there already."""
+    """Calibrate a floating graph and write its int8 form for `runtime`, if it is not there yet."""
     from segdeploy.calibrate import collect_ranges, observe_graph
     from segdeploy.graph import read_model, save_graph
     from segdeploy.placement import QuantizationForm, graph_sha256
     from segdeploy.quantize import quantize_model
 
     with needs("onnxruntime", extra="onnxruntime"):
-        from segdeploy.runtime.onnxruntime import OnnxRuntimeSession
+        from segdeploy.runtime.onnxruntime import OnnxRuntimeSession, int8_weight_bits
     recipe = calibration.recipe
     is_embedded = runtime is Runtime.ONNXRUNTIME
     form = QuantizationForm.ONNXRUNTIME if is_embedded else QuantizationForm.TENSORRT
     quantize_depthwise = runtime is not Runtime.TENSORRT_RTX  # which pads depthwise weights 4x
+    weight_bits = int8_weight_bits() if is_embedded else 8
     request = request_hash(
         graph=graph.manifest.request,
         images=calibration.content,
         recipe=(recipe.method, recipe.percentile, recipe.keep_fp32),
-        form=(form, quantize_depthwise),
+        form=(form, quantize_depthwise, weight_bits),
     )
     if (present := _existing(out, request)) is not None:
         return present
@@ -118,11 +119,12 @@ def quantize_graph(
         form=form,
         keep_fp32=recipe.keep_fp32,
         quantize_depthwise=quantize_depthwise,
+        weight_bits=weight_bits,
     )
     manifest = replace(
         graph.manifest,
         precision=Precision.INT8,
-        calibration=calibration.summary,
+        calibration=f"{calibration.summary}, {weight_bits}-bit weights",
         calibration_split=calibration.split,
         quantization=str(form),
         request=request,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from segdeploy.artifacts import Graph, Store
 from segdeploy.errors import SegdeployError, needs
-from segdeploy.pipeline.calibration import open_calibration
+from segdeploy.pipeline.calibration import default_calibration, open_calibration
 from segdeploy.pipeline.engines import Built, build_engine
 from segdeploy.pipeline.graphs import existing_or_exported, quantize_graph
 from segdeploy.pipeline.source import Source, resolve_source
@@ -23,7 +23,7 @@ class EngineRequest:
     precision: Precision | None  # None: fp32 for a model, as it is for a graph
     runtime: Runtime
     calibration: str | None = None  # None: the set that belongs to the model's data set
-    data: Path | None = None
+    data: Path = Path("data")
     store: Store
     out: Path | None = None  # None: its place in the store
 
@@ -63,7 +63,8 @@ def engine_of_graph(graph: Graph, request: EngineRequest) -> Built:
     asked = request.precision or found
     variant = graph.path.stem.removesuffix(f".{request.runtime}")
     if asked is Precision.INT8 and found is not Precision.INT8:
-        calibration = open_calibration(request.calibration, graph.manifest.dataset, request.data)
+        name = request.calibration or default_calibration(graph.manifest.dataset)
+        calibration = open_calibration(name, request.data)
         variant = f"{asked}{variant.removeprefix(found)}"
         place = request.store.graph(model, f"{variant}.{request.runtime}")
         graph = quantize_graph(graph, calibration, request.runtime, place)

@@ -100,13 +100,13 @@ def _batch_of(session: Session, image: Image) -> "np.ndarray[tuple[int, ...], np
 
 
 def open_named(
-    name: str, checkpoint: str | None, runtime: Runtime, device: Device, store: Store
+    name: str, checkpoint: str | None, runtime: Runtime | None, device: Device, store: Store
 ) -> Session:
-    """Load an artifact by its file, or a model: its checkpoint in PyTorch, or its exported graph."""
+    """Load an artifact by its file, or a model: its checkpoint in PyTorch, or an engine of it."""
     if is_artifact(name):
         artifact = read_artifact(Path(name))
         own = artifact.manifest.runtime or Runtime.ONNXRUNTIME
-        if runtime is not own:
+        if runtime not in (None, own):
             raise SegdeployError(f"{name}: is run by {own}, asked for {runtime}")
         return open_session(artifact, device=device)
     source = resolve_source(name, checkpoint, store)
@@ -115,7 +115,7 @@ def open_named(
 
         return PyTorchSession(source.spec, source.checkpoint, output=Output.LOGITS, device=device)
     options = export_options(size=None, batch=1, precision=Precision.FP32, output=Output.LOGITS)
-    request = EngineRequest(precision=None, runtime=runtime, store=store)
+    request = EngineRequest(precision=None, runtime=runtime or Runtime.ONNXRUNTIME, store=store)
     return open_session(make_engine(source, options, request).plan, device=device)
 
 

@@ -1,9 +1,9 @@
 """Street scenes drawn from a seed: the `demo` data set, and a realistic test image of any size.
 
-The world is metric: x to the right, y up, z ahead of the camera, ground at y = 0. Every surface is a
-polygon in it, filled into the image and the label map together, far to near: labels are exact.
-Only integer drawing decides a label and only integer arithmetic follows it, so that a seed gives the
-same scene on every machine.
+The world is metric: x to the right, y up, z ahead of the camera, ground at y = 0. Every surface is
+a polygon in it, filled into the image and the label map together, far to near: labels are exact.
+Corners are rounded to pixels before anything is drawn, and all that follows is integer arithmetic:
+a seed gives the same scene on every machine.
 """
 
 import numpy as np
@@ -33,7 +33,7 @@ def scene_seed(split: str, index: int) -> int:
 
 
 def draw_scene(seed: int, size: Size = SIZE) -> tuple[Image, LabelMap]:
-    """One street: image (H, W, 3) uint8 RGB, labels (H, W) uint8, the same for the same arguments."""
+    """Image (H, W, 3) uint8 RGB and labels (H, W) uint8, the same for the same arguments."""
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
     canvas = empty_canvas(rng, size)
     draw_sky(canvas, rng)

@@ -111,23 +111,27 @@ class Box:
 
     @property
     def top(self) -> Points:
-        """The upper face (4, 3)."""
+        """The corners of the upper face (4, 3)."""
         x0, x1, y, z0, z1 = self.x0, self.x1, self.y1, self.z0, self.z1
         return np.array([(x0, y, z0), (x1, y, z0), (x1, y, z1), (x0, y, z1)])
 
+    def flank_light(self, canvas: Canvas) -> float:
+        """The sun on the flank."""
+        return canvas.sun[0] if self.x0 + self.x1 > 0 else canvas.sun[2]
+
     def draw(self, canvas: Canvas, colour: Colour, label: int) -> None:
         """All that is seen of a block of one colour."""
-        flank_light = canvas.sun[0] if self.x0 + self.x1 > 0 else canvas.sun[2]
         if self.y1 < canvas.height:
             canvas.fill(self.top, colour * 1.1, label)
-        canvas.fill(self.flank.patch(0, 0, 1, 1), colour * flank_light, label)
+        canvas.fill(self.flank.patch(0, 0, 1, 1), colour * self.flank_light(canvas), label)
         canvas.fill(self.front.patch(0, 0, 1, 1), colour * canvas.sun[1], label)
 
 
 def face(
     corner: tuple[float, float, float], along: tuple[float, float, float], height: float
 ) -> Face:
-    return Face(np.array(corner), np.array(along, np.float64), np.array((0.0, height, 0.0)))
+    """An upright face over the ground line from `corner` to `corner + along`."""
+    return Face(np.array(corner), np.array(along, np.float64), UP * height)
 
 
 def board(x: float, y: float, z: float, width: float, height: float) -> Points:
@@ -149,6 +153,7 @@ def pick(rng: Random, colours: tuple[tuple[int, int, int], ...], spread: float) 
 
 
 def empty_canvas(rng: Random, size: Size) -> Canvas:
+    """Haze all over, labelled sky, under a random camera, sun and weather."""
     height, width = size
     haze = np.clip(pick(rng, SKIES, 12) * 0.5 + 105, 0, 255)
     return Canvas(
@@ -158,6 +163,6 @@ def empty_canvas(rng: Random, size: Size) -> Canvas:
         center=(width * rng.uniform(0.36, 0.64), height * rng.uniform(0.36, 0.5)),
         height=rng.uniform(1.2, 2.0),
         haze=haze,
-        visibility=rng.uniform(60, 200) if rng.random() < 0.7 else rng.uniform(20, 60),
+        visibility=rng.uniform(150, 400) if rng.random() < 0.75 else rng.uniform(60, 150),
         sun=(rng.uniform(0.55, 1.1), rng.uniform(0.6, 1.05), rng.uniform(0.55, 1.1)),
     )

@@ -18,7 +18,7 @@ from segdeploy.datasets.scenes.canvas import (
 )
 from segdeploy.spec import IGNORE, Image, Size
 
-# Strength of (fine, coarse) texture by label, in 1/256 of the colour: leaves are rough, paint is not.
+# Strength of (fine, coarse) texture by label, in 1/256 of the colour: leaves are rough.
 TEXTURE = {
     ROAD: (22, 14),
     SIDEWALK: (26, 16),
@@ -43,12 +43,12 @@ def expose(canvas: Canvas, rng: Random) -> Image:
     coarse_noise = smooth_noise(rng, size, cells).astype(np.int16) - 128
     gain = fine_noise * fine_table[canvas.labels] + coarse_noise * coarse_table[canvas.labels]
     image = np.clip(scaled(canvas.image, 256 + (gain >> 7)), 0, 255).astype(np.uint8)
-    kernel = int(rng.choice((1, 3, 3, 5)))
+    kernel = int(rng.choice((1, 3, 3)))
     image = np.asarray(cv2.GaussianBlur(image, (kernel, kernel), 0))
-    light = rng.uniform(0.45, 1.2) * rng.uniform(0.9, 1.1, 3)
+    light = rng.uniform(0.65, 1.2) * rng.uniform(0.93, 1.07, 3)
     curve = np.clip(np.arange(256)[:, None] * light + rng.uniform(0, 20), 0, 255).astype(np.uint8)
     exposed = cv2.LUT(image, curve[None])
-    strength = int(rng.integers(3, 28))
+    strength = int(rng.integers(2, 16))
     noise = rng.integers(-128, 128, image.shape, np.int8).astype(np.int16) * strength >> 7
     return np.asarray(cv2.add(exposed, noise, dtype=cv2.CV_8U), np.uint8)
 

@@ -52,6 +52,7 @@ class Street:
 
 
 def plan_street(rng: Random) -> Street:
+    """Two to four lanes and two sidewalks, perhaps with parking and a crossing."""
     lane = rng.uniform(2.9, 3.6)
     left, right = int(rng.integers(1, 3)), int(rng.integers(0, 2))  # lanes beside ours
     kerb_left, kerb_right = -lane * (left + 0.5), lane * (right + 0.5)
@@ -69,6 +70,7 @@ def plan_street(rng: Random) -> Street:
 
 
 def draw_sky(canvas: Canvas, rng: Random) -> None:
+    """A gradient down to the haze, with clouds; its label is there from the start."""
     height, width = canvas.labels.shape
     horizon = min(int(canvas.center[1]) + 1, height)
     ramp = np.linspace(0, 1, horizon)[:, None, None] ** 2
@@ -86,8 +88,8 @@ def draw_ground(canvas: Canvas, street: Street, rng: Random) -> None:
     image = canvas.image
     clear = replace(canvas, visibility=1e9)  # haze comes at the end
     left, right = street.kerbs
-    asphalt = np.full(3, rng.uniform(62, 125)) + rng.uniform(-6, 6, 3)
-    paving = np.full(3, rng.uniform(90, 175)) + np.array([8, 2, -6]) * rng.uniform(-0.5, 2.5)
+    asphalt = np.full(3, rng.uniform(62, 120)) + rng.uniform(-5, 5, 3)
+    paving = asphalt + rng.uniform(30, 70) + np.array([8, 2, -8]) * rng.uniform(0.5, 2.5)
     is_paved = rng.random() < 0.55  # beyond the sidewalk
     ground, label = (paving, SIDEWALK) if is_paved else (pick(rng, LEAVES, 14) + 18, VEGETATION)
     clear.fill(floor(-400, 400, NEAR, 4 * FAR), ground, label)
@@ -138,7 +140,7 @@ def _draw_shadows(canvas: Canvas, street: Street, rng: Random) -> None:
         x, z, r = rng.uniform(-8, 8), rng.uniform(3, 40), rng.uniform(0.8, 3)
         blot = np.stack([x + r * CIRCLE[:, 0], np.zeros(12), z + r * CIRCLE[:, 1]], axis=1)
         cv2.fillPoly(mask, [canvas.project(blot)], 1)
-    table = np.array([256, int(rng.integers(110, 200))], np.int16)
+    table = np.array([256, int(rng.integers(140, 215))], np.int16)
     top = max(int(canvas.center[1]), 0)  # no ground above
     canvas.image[top:] = scaled(canvas.image[top:], table[mask[top:]])
 
@@ -148,11 +150,9 @@ def plan_buildings(canvas: Canvas, street: Street, rng: Random) -> list[Job]:
     jobs: list[Job] = []
     x = -150.0
     while x < 150:
-        width, tall = rng.uniform(8, 30), rng.uniform(2, 26)
-        is_wood = rng.random() < 0.4
-        colour = pick(rng, LEAVES, 16) if is_wood else pick(rng, WALLS, 30)
-        shape = board(x + width / 2, 0, FAR, width + 1, tall * (0.6 if is_wood else 1))
-        jobs.append((FAR, _filling(canvas, shape, colour, VEGETATION if is_wood else BUILDING)))
+        width, tall = rng.uniform(8, 30), rng.uniform(4, 26)
+        shape = board(x + width / 2, 0, FAR, width + 1, tall)
+        jobs.append((FAR, _filling(canvas, shape, pick(rng, WALLS, 30), BUILDING)))
         x += width
     for wall, outwards in zip(street.walls, (-1, 1), strict=True):
         z = rng.uniform(-6, 10)
@@ -189,7 +189,7 @@ def _housing(canvas: Canvas, box: Box, rng: Random) -> Callable[[], None]:
     def draw() -> None:
         box.draw(canvas, wall, BUILDING)
         for face, span, light in (
-            (box.flank, box.z1 - box.z0, canvas.sun[0] if box.x0 > 0 else canvas.sun[2]),
+            (box.flank, box.z1 - box.z0, box.flank_light(canvas)),
             (box.front, box.x1 - box.x0, canvas.sun[1]),
         ):
             columns = max(int(span / window_m), 1)

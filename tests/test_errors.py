@@ -1,0 +1,44 @@
+"""An error says one problem and one remedy, also from another process."""
+
+import pickle
+
+import pytest
+
+from segdeploy.errors import SegdeployError, needs
+
+
+def test_an_error_reads_as_its_problem():
+    error = SegdeployError("a.toml: size = 3; wanted [height, width]", hint="see models/README.md")
+
+    assert str(error) == error.problem == "a.toml: size = 3; wanted [height, width]"
+    assert error.hint == "see models/README.md"
+
+
+def test_an_error_survives_the_way_between_processes():
+    error = SegdeployError("no such file", hint="look again")
+
+    arrived = pickle.loads(pickle.dumps(error))
+
+    assert (type(arrived), arrived.problem, arrived.hint) == (
+        SegdeployError,
+        "no such file",
+        "look again",
+    )
+
+
+def test_a_missing_package_is_named_with_the_extra_that_brings_it():
+    with pytest.raises(SegdeployError) as caught, needs("torch", extra="torch"):
+        raise ModuleNotFoundError("No module named 'torch.nn'", name="torch.nn")
+
+    assert "the package torch" in caught.value.problem
+    assert caught.value.hint == "pip install 'segdeploy[torch]'"
+
+
+def test_another_missing_package_keeps_its_traceback():
+    with pytest.raises(ModuleNotFoundError), needs("torch", extra="torch"):
+        raise ModuleNotFoundError("No module named 'yaml'", name="yaml")
+
+
+def test_a_package_that_is_there_but_broken_keeps_its_traceback():
+    with pytest.raises(ImportError, match="libcudart"), needs("torch", extra="torch"):
+        raise ImportError("libcudart.so: cannot open shared object file", name="torch")
