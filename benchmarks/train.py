@@ -23,7 +23,7 @@ from segdeploy.nets.segmentor import PixelsIn, Segmentor
 from segdeploy.recipes import load_model
 from segdeploy.spec import IGNORE, ClassSet, Image, LabelMap, ModelSpec, Output, Size
 
-MAX_CLASS_WEIGHT = 2.0  # of a rare class, against 1 for the most frequent one
+MAX_CLASS_WEIGHT = 2.5  # of a rare class, against 1 for the most frequent one
 WARMUP = 50  # steps: AdamW's second moments are not known before
 LOG_EVERY, CACHED = 25, 1000  # steps, and decoded images kept: 0.5 GB of the demo's
 
@@ -35,10 +35,10 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 class TrainingOptions:
     """How long, how large and how fast to learn."""
 
-    steps: int = 700
-    batch: int = 8
-    crop: Size = field(default=Size(128, 192))
-    scales: tuple[float, float] = (0.9, 1.2)  # of the image before it is cropped
+    steps: int = 1200
+    batch: int = 4
+    crop: Size = field(default=Size(256, 512))  # smaller ones leave the wide dilations untrained
+    scales: tuple[float, float] = (0.75, 1.25)  # of the image before it is cropped
     rate: float = 4e-3  # AdamW's, at its peak
     weight_decay: float = 1e-2
     norm_images: int = 64  # full images from which BatchNorm's statistics are taken at the end

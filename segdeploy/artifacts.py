@@ -49,6 +49,7 @@ class Manifest:
     checkpoint_sha256: str = ""
     calibration: str = ""  # name, number of images, split and method
     calibration_split: str = ""  # "dataset/split" or "folder:NAME": what must not be scored
+    calibration_images: tuple[str, ...] = ()  # their ids: none of them may be scored
     quantization: str = ""  # of int8: the runtime whose form of Q/DQ the graph has
     runtime: Runtime | None = None  # None: a graph; otherwise an engine of that runtime
     runtime_version: str = ""
@@ -130,6 +131,7 @@ class Manifest:
                     "normalization": Normalization(
                         mean=_triple(normalization["mean"]), std=_triple(normalization["std"])
                     ),
+                    "calibration_images": tuple(map(str, values["calibration_images"])),
                     "versions": tuple((str(k), str(v)) for k, v in values["versions"]),
                 }
             )
@@ -226,14 +228,21 @@ class Store:
 
     def engine(self, model: str, variant: str, runtime: Runtime) -> Path:
         """For example artifacts/demo/int8.tensorrt-rtx.plan."""
-        suffix = "ort" if runtime is Runtime.ONNXRUNTIME else "plan"
-        return self.root / model / f"{variant}.{runtime}.{suffix}"
+        return self.root / model / f"{variant}.{runtime}{engine_suffix(runtime)}"
+
+
+def engine_suffix(runtime: Runtime) -> str:
+    """Of the engine files of a runtime, by which they are told from graphs."""
+    return ".ort" if runtime is Runtime.ONNXRUNTIME else ".plan"
 
 
 def sha256_of(path: Path) -> str:
     """Hexadecimal sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError as error:
+        raise SegdeployError(f"{path}: no such file") from error
 
 
 def request_hash(**inputs: Any) -> str:

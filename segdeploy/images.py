@@ -10,6 +10,8 @@ from PIL import Image as PillowImage
 from segdeploy.errors import SegdeployError
 from segdeploy.spec import ClassSet, Image, LabelMap, Size
 
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # our errors name the file
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 

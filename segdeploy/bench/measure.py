@@ -17,6 +17,7 @@ from segdeploy.errors import SegdeployError
 from segdeploy.evaluate import evaluate
 from segdeploy.images import network_input, overlay, resize, write_png
 from segdeploy.metrics import ConfusionMatrix
+from segdeploy.pipeline.calibration import check_unseen
 from segdeploy.pipeline.segment import read_artifact, segment_input
 from segdeploy.pipeline.source import resolve_source
 from segdeploy.report import TRAINED, Measurement
@@ -40,6 +41,7 @@ class Subject:
     model: str = ""
     checkpoint: str | None = None
     output: Output = Output.LABELS  # that PyTorch returns
+    size: Size | None = None  # that PyTorch is timed at without the data; None: the data set's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +63,12 @@ class BenchOptions:
         known = None if Path(self.dataset).is_dir() else facts(self.dataset)
         split = known.evaluation_split if known else "val"
         return open_dataset(self.dataset, self.data, split), split
+
+    def nominal_size(self) -> Size:
+        """Of the network's input; a known data set need not be there for it."""
+        if Path(self.dataset).is_dir():
+            return self.open()[0].nominal_size
+        return facts(self.dataset).nominal_size
 
 
 @dataclass(frozen=True)
@@ -87,8 +95,9 @@ def measure(subject: Subject, options: BenchOptions) -> Outcome:
 def _measure(subject: Subject, options: BenchOptions) -> Outcome:
     with _open(subject, options) as session:
         manifest = session.manifest
+        _check_batch(manifest)
         dataset = None if options.speed_only else _dataset_for(manifest, options)
-        inputs = _timed_inputs(manifest, dataset, options)
+        inputs = _timed_inputs(manifest, dataset, subject, options)
         turns = itertools.cycle(inputs)
         latency = measure_latency(
             lambda: segment_input(session, *next(turns)),
@@ -119,6 +128,7 @@ def _measure(subject: Subject, options: BenchOptions) -> Outcome:
         artifact_sha256=sha256_of(path) if path else manifest.checkpoint_sha256,
         artifact_bytes=path.stat().st_size if path else None,
         calibration=manifest.calibration,
+        batch=manifest.batch or 1,
         threads=options.threads or None,
         dataset=dataset.name if dataset else options.dataset,
         images=_image_count(scored, options.limit) if scored else 0,
@@ -136,9 +146,9 @@ def _open(subject: Subject, options: BenchOptions) -> Session:
     if subject.artifact is not None:
         artifact = read_artifact(subject.artifact)
         return open_session(artifact, device=options.device, threads=options.threads)
+    source = resolve_source(subject.model, subject.checkpoint, options.store)
     from segdeploy.runtime.pytorch import PyTorchSession
 
-    source = resolve_source(subject.model, subject.checkpoint, options.store)
     return PyTorchSession(
         source.spec,
         source.checkpoint,
@@ -146,6 +156,16 @@ def _open(subject: Subject, options: BenchOptions) -> Session:
         device=options.device,
         threads=options.threads,
     )
+
+
+def _check_batch(manifest: Manifest) -> None:
+    """Of a batch of logits only one label map is made: its time would not be that of a batch."""
+    if manifest.output is Output.LOGITS and manifest.batch not in (None, 1):
+        raise SegdeployError(
+            f"{manifest.model}: returns logits in batches of {manifest.batch}, "
+            "which are made into labels one image at a time",
+            hint="measure it with --batch 1 or with --output labels",
+        )
 
 
 def _dataset_for(manifest: Manifest, options: BenchOptions) -> Dataset:
@@ -157,20 +177,16 @@ def _dataset_for(manifest: Manifest, options: BenchOptions) -> Dataset:
             f"{dataset.name} has {len(dataset.classes)}",
             hint="name the data set that it was trained on with --dataset",
         )
-    if manifest.calibration_split == f"{dataset.name}/{split}":
-        raise SegdeployError(
-            f"{manifest.model} was calibrated on {manifest.calibration_split}, the split to score",
-            hint="calibrate on training images",
-        )
+    check_unseen(manifest.calibration_split, manifest.calibration_images, dataset, split)
     return dataset
 
 
 def _timed_inputs(
-    manifest: Manifest, dataset: Dataset | None, options: BenchOptions
+    manifest: Manifest, dataset: Dataset | None, subject: Subject, options: BenchOptions
 ) -> list[tuple[Image, Size]]:
     """The first images, decoded and resized, each with its original size."""
     if dataset is None:
-        size = manifest.size or facts(options.dataset).nominal_size
+        size = manifest.size or subject.size or options.nominal_size()
         return [(draw_scene(seed, size)[0], size) for seed in range(TIMED_IMAGES)]
     images = [dataset.load_image(k) for k in range(min(TIMED_IMAGES, len(dataset)))]
     inputs = [(network_input(image, dataset.scale), Size(*image.shape[:2])) for image in images]

@@ -1,7 +1,9 @@
 """A comparison: build what is asked for, measure each in turn, and report."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from segdeploy.artifacts import writing
@@ -10,12 +12,14 @@ from segdeploy.datasets import DATASETS
 from segdeploy.environment import describe_environment
 from segdeploy.errors import SegdeployError
 from segdeploy.pipeline.calibration import check_unseen, default_calibration, open_calibration
-from segdeploy.pipeline.make import EngineRequest, export_options, make_engine
+from segdeploy.pipeline.make import EngineRequest, export_options, make_artifact
 from segdeploy.pipeline.segment import is_artifact, read_artifact
-from segdeploy.pipeline.source import Source, default_checkpoint, resolve_source
+from segdeploy.pipeline.source import Source, find_checkpoint, resolve_source
 from segdeploy.recipes import load_model, load_targets, model_names
 from segdeploy.report import Report
 from segdeploy.spec import Output, Precision, Runtime
+
+logger = logging.getLogger(__name__)
 
 SPEED_ONLY = "speed-only"  # the calibration set where scores do not matter
 
@@ -93,7 +97,8 @@ def _plan(name: str, comparison: Comparison, options: BenchOptions) -> Iterator[
         if precision is Precision.INT8:
             calibration = calibration or _calibration(source, options)
             if not options.speed_only:
-                check_unseen(open_calibration(calibration, options.data), *options.open())
+                chosen = open_calibration(calibration, options.data)
+                check_unseen(chosen.split, chosen.ids, *options.open())
         for runtime in runtimes:
             request = EngineRequest(
                 precision=precision,
@@ -102,7 +107,7 @@ def _plan(name: str, comparison: Comparison, options: BenchOptions) -> Iterator[
                 data=options.data,
                 store=options.store,
             )
-            yield Subject(artifact=make_engine(source, traced, request).plan.path)
+            yield Subject(artifact=make_artifact(source, traced, request, options.device).path)
 
 
 def _calibration(source: Source, options: BenchOptions) -> str:
@@ -116,18 +121,18 @@ def _plan_artifact(name: str, comparison: Comparison, options: BenchOptions) -> 
     """The artifact, after its own checkpoint in PyTorch where that is at hand."""
     path = Path(name)
     manifest = read_artifact(path).manifest
-    checkpoint = comparison.checkpoint
-    if manifest.is_random:
-        checkpoint = manifest.checkpoint
-    elif checkpoint is None and manifest.model in model_names():
-        try:
-            checkpoint = str(default_checkpoint(load_model(manifest.model), options.store))
-        except SegdeployError:  # not downloaded: the artifact is measured without the PyTorch row
-            checkpoint = None
-    if checkpoint is not None:
-        source = resolve_source(manifest.model, checkpoint, options.store)
-        if source.checkpoint.sha256 == manifest.checkpoint_sha256:
-            yield Subject(model=manifest.model, checkpoint=checkpoint, output=manifest.output)
+    checkpoint = find_checkpoint(manifest, comparison.checkpoint, options.store)
+    if checkpoint is None:
+        logger.warning("%s: no PyTorch row, %s is not at hand", name, manifest.checkpoint)
+    elif find_spec("torch") is None:
+        logger.warning("%s: no PyTorch row, torch is not installed", name)
+    else:
+        yield Subject(
+            model=manifest.model,
+            checkpoint=checkpoint,
+            output=manifest.output,
+            size=manifest.size,
+        )
     yield Subject(artifact=path)
 
 

@@ -21,10 +21,11 @@ from segdeploy.cli.options import (
     Model,
     parse_batch,
     parse_list,
+    parse_size,
 )
 from segdeploy.errors import SegdeployError
 from segdeploy.recipes import load_model, load_targets, model_names
-from segdeploy.spec import Device, Output, Precision, Runtime, Size
+from segdeploy.spec import Device, Output, Precision, Runtime
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -103,7 +104,7 @@ def export(
 
     source = resolve_source(model, checkpoint, STORE)
     options = export_options(
-        size=None if dynamic else Size.parse(size) if size else source.spec.size,
+        size=None if dynamic else parse_size(size) if size else source.spec.size,
         batch=parse_batch(batch),
         precision=precision,
         output=output,
@@ -139,7 +140,8 @@ def build_engine(
 
     runtime = best_runtime() if target is BuildTarget.AUTO else Runtime(target)
     precision = Precision.FP16 if fp16 else Precision.INT8 if int8 else None
-    printing.note(f"building for {runtime}")
+    if target is BuildTarget.AUTO:
+        printing.note(f"building for {runtime}")
     built = make_engine_of(
         model,
         checkpoint,

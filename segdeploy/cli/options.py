@@ -8,6 +8,7 @@ import typer
 
 from segdeploy.artifacts import Store
 from segdeploy.errors import SegdeployError
+from segdeploy.spec import Size
 
 DEFAULT_MODEL = "demo"  # the one whose weights come with the package
 DATA = Path("data")  # where data sets are looked for
@@ -47,12 +48,20 @@ class BuildTarget(StrEnum):
     TENSORRT_RTX = "tensorrt-rtx"
 
 
+def parse_size(text: str) -> Size:
+    """Height and width, such as 512x1024."""
+    try:
+        return Size.parse(text)
+    except SegdeployError as error:
+        raise typer.BadParameter(f"{error.problem}, {error.hint}") from error
+
+
 def parse_batch(text: str) -> int | None:
     """A number, or None for "dynamic"."""
     if text == "dynamic":
         return None
     if not text.isdecimal():
-        raise SegdeployError(f"--batch {text}: wanted a number or dynamic")
+        raise typer.BadParameter(f"--batch {text}: wanted a number or dynamic")
     return int(text)
 
 
@@ -61,7 +70,7 @@ def parse_list(text: str, known: type[E], option: str) -> tuple[E, ...]:
     values = dict.fromkeys(part.strip() for part in text.split(","))
     for value in values:
         if value not in list(known):
-            raise SegdeployError(
-                f"{option} {text}: {value!r} is unknown", hint=f"wanted {', '.join(known)}"
+            raise typer.BadParameter(
+                f"{option} {text}: {value!r} is unknown, wanted {', '.join(known)}"
             )
     return tuple(known(value) for value in values)

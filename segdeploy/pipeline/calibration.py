@@ -81,16 +81,17 @@ def _from_folder(folder: Path) -> CalibrationImages:
     )
 
 
-def check_unseen(calibration: CalibrationImages, dataset: Dataset, split: str) -> None:
-    """Refuse to score images that the ranges were collected on."""
-    if calibration.split == f"{dataset.name}/{split}":
+def check_unseen(
+    calibration_split: str, calibration_ids: Iterable[str], dataset: Dataset, split: str
+) -> None:
+    """Refuse to score images that ranges were collected on: the split's, or of the same names."""
+    if calibration_split == f"{dataset.name}/{split}":
         raise SegdeployError(
-            f"calibration set {calibration.recipe.name} is drawn from {calibration.split}, "
-            "the split that would be scored",
+            f"int8 was calibrated on {calibration_split}, the split that would be scored",
             hint="calibrate on training images",
         )
     scored = {id.rpartition("/")[2] for id in dataset.ids}
-    seen = scored & {id.rpartition("/")[2] for id in calibration.ids}
+    seen = scored & {id.rpartition("/")[2] for id in calibration_ids}
     if seen:
         raise SegdeployError(
             f"{len(seen)} calibration images are among those to score, such as {min(seen)}",

@@ -7,7 +7,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segdeploy.artifacts import EnginePlan, Graph, Manifest, request_hash, sha256_of
+from segdeploy.artifacts import (
+    EnginePlan,
+    Graph,
+    Manifest,
+    engine_suffix,
+    request_hash,
+    sha256_of,
+)
 from segdeploy.cuda import driver_problem
 from segdeploy.datasets import DATASETS
 from segdeploy.environment import query_gpus
@@ -45,6 +52,8 @@ def best_runtime() -> Runtime:
 
 def build_engine(graph: Graph, runtime: Runtime, out: Path) -> Built:
     """Compile `graph` for `runtime`, or find the same engine already there."""
+    if runtime is not Runtime.PYTORCH and out.suffix != engine_suffix(runtime):
+        raise SegdeployError(f"{out}: wanted a name that ends in {engine_suffix(runtime)}")
     match runtime:
         case Runtime.ONNXRUNTIME:
             return _build_onnxruntime(graph, out)

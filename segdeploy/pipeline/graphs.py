@@ -27,6 +27,8 @@ def export_model(
     """Export a graph and prove it equal to PyTorch; nothing is left behind if it is not."""
     with needs("torch", "onnxscript", extra="torch"):
         from segdeploy.export import export_graph
+    if out.suffix != ".onnx":
+        raise SegdeployError(f"{out}: wanted a name that ends in .onnx")
     with writing(out) as temporary:
         with progress_bar(f"exporting {source.spec.name}", total=None):
             graph = export_graph(source.spec, source.checkpoint, temporary, options=options)
@@ -126,6 +128,7 @@ def quantize_graph(
         precision=Precision.INT8,
         calibration=f"{calibration.summary}, {weight_bits}-bit weights",
         calibration_split=calibration.split,
+        calibration_images=calibration.ids,
         quantization=str(form),
         request=request,
     )

@@ -4,13 +4,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segdeploy.artifacts import Graph, Store
+from segdeploy.artifacts import Artifact, Graph, Store
 from segdeploy.errors import SegdeployError, needs
 from segdeploy.pipeline.calibration import default_calibration, open_calibration
 from segdeploy.pipeline.engines import Built, build_engine
 from segdeploy.pipeline.graphs import existing_or_exported, quantize_graph
 from segdeploy.pipeline.source import Source, resolve_source
-from segdeploy.spec import Output, Precision, Runtime, Size
+from segdeploy.spec import Device, Output, Precision, Runtime, Size
 
 if TYPE_CHECKING:
     from segdeploy.export import ExportOptions
@@ -48,33 +48,54 @@ def make_engine_of(model_or_graph: str, checkpoint: str | None, request: EngineR
     return make_engine(source, options, request)
 
 
+def make_artifact(
+    source: Source, options: "ExportOptions", request: EngineRequest, device: Device
+) -> Artifact:
+    """What `request.runtime` runs on `device`: an engine, but the graph for ONNX Runtime on CUDA.
+
+    ONNX Runtime engines are optimized for the CPU.
+    """
+    if request.runtime is Runtime.ONNXRUNTIME and device is Device.CUDA:
+        return make_graph(source, options, request)
+    return make_engine(source, options, request).plan
+
+
 def make_engine(source: Source, options: "ExportOptions", request: EngineRequest) -> Built:
     """Export, quantize and build; what is there already and still fits is used again."""
+    return engine_of_graph(make_graph(source, options, request), request)
+
+
+def make_graph(source: Source, options: "ExportOptions", request: EngineRequest) -> Graph:
+    """Export, and quantize if int8 is asked for: what an engine is built of."""
     options = replace(options, precision=_floating(request))
-    graph = existing_or_exported(
-        source, options, default_graph_path(source, options, request.store)
-    )
-    return engine_of_graph(graph, request)
+    place = default_graph_path(source, options, request.store)
+    return _in_precision(existing_or_exported(source, options, place), request)
 
 
 def engine_of_graph(graph: Graph, request: EngineRequest) -> Built:
     """Build an engine of a graph, after calibration if int8 is asked of a floating one."""
-    found, model = graph.manifest.precision, graph.manifest.model
-    asked = request.precision or found
+    graph = _in_precision(graph, request)
     variant = graph.path.stem.removesuffix(f".{request.runtime}")
-    if asked is Precision.INT8 and found is not Precision.INT8:
-        name = request.calibration or default_calibration(graph.manifest.dataset)
-        calibration = open_calibration(name, request.data)
-        variant = f"{asked}{variant.removeprefix(found)}"
-        place = request.store.graph(model, f"{variant}.{request.runtime}")
-        graph = quantize_graph(graph, calibration, request.runtime, place)
-    elif asked is not found:
-        raise SegdeployError(
-            f"{graph.path}: is {found}, asked for {asked}; an engine computes as its graph says",
-            hint=f"segdeploy export {model} --precision {asked}",
-        )
-    place = request.store.engine(model, variant, request.runtime)
+    place = request.store.engine(graph.manifest.model, variant, request.runtime)
     return build_engine(graph, request.runtime, request.out or place)
+
+
+def _in_precision(graph: Graph, request: EngineRequest) -> Graph:
+    """The graph itself if it has the precision that is asked for, or its int8 form."""
+    found, model, name = graph.manifest.precision, graph.manifest.model, graph.path.stem
+    if request.precision in (None, found):
+        return graph
+    if request.precision is not Precision.INT8:
+        raise SegdeployError(
+            f"{graph.path}: is {found}, asked for {request.precision}; "
+            "an engine computes as its graph says",
+            hint=f"segdeploy export {model} --precision {request.precision}",
+        )
+    chosen = request.calibration or default_calibration(graph.manifest.dataset)
+    is_ours = name == found or name.startswith(f"{found}-")
+    variant = name.removeprefix(found) if is_ours else f"-{name}"
+    place = request.store.graph(model, f"{Precision.INT8}{variant}.{request.runtime}")
+    return quantize_graph(graph, open_calibration(chosen, request.data), request.runtime, place)
 
 
 def default_graph_path(source: Source, options: "ExportOptions", store: Store) -> Path:

@@ -20,7 +20,7 @@ from segdeploy.images import (
 )
 from segdeploy.images import overlay as paint
 from segdeploy.masks import labels_from_logits
-from segdeploy.pipeline.make import EngineRequest, export_options, make_engine
+from segdeploy.pipeline.make import EngineRequest, export_options, make_artifact
 from segdeploy.pipeline.source import resolve_source
 from segdeploy.progress import track
 from segdeploy.runtime import Session, open_session
@@ -116,7 +116,7 @@ def open_named(
         return PyTorchSession(source.spec, source.checkpoint, output=Output.LOGITS, device=device)
     options = export_options(size=None, batch=1, precision=Precision.FP32, output=Output.LOGITS)
     request = EngineRequest(precision=None, runtime=runtime or Runtime.ONNXRUNTIME, store=store)
-    return open_session(make_engine(source, options, request).plan, device=device)
+    return open_session(make_artifact(source, options, request, device), device=device)
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
@@ -134,10 +134,7 @@ def segment_files(
     session: Session, files: Sequence[Path], out: Path, *, overlay: bool
 ) -> list[Path]:
     """Write NAME.png, the class ids of each image, and with `overlay` NAME-overlay.png."""
-    stems = Counter(path.stem for path in files)
-    twice = next((stem for stem, count in stems.items() if count > 1), None)
-    if twice is not None:
-        raise SegdeployError(f"two images are called {twice}; both would be written to {twice}.png")
+    _check_places(files, out, overlay=overlay)
     written = []
     for path in track(files, "segmenting", len(files)):
         image = read_image(path)
@@ -148,3 +145,16 @@ def segment_files(
             written.append(out / f"{path.stem}-overlay.png")
             write_png(written[-1], paint(image, labels, session.manifest.classes))
     return written
+
+
+def _check_places(files: Sequence[Path], out: Path, *, overlay: bool) -> None:
+    """Refuse to write over an image, or over what was written a moment before."""
+    endings = (".png", "-overlay.png") if overlay else (".png",)
+    places = [out / f"{path.stem}{ending}" for path in files for ending in endings]
+    twice = next((place for place, count in Counter(places).items() if count > 1), None)
+    if twice is not None:
+        raise SegdeployError(f"{twice}: two of the images would be written there")
+    images = {path.resolve() for path in files}
+    lost = next((place for place in places if place.resolve() in images), None)
+    if lost is not None:
+        raise SegdeployError(f"{lost}: is an image to segment", hint="-o another folder")

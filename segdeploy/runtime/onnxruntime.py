@@ -1,6 +1,7 @@
 """ONNX Runtime: sessions, and graphs optimized ahead of time for this kind of processor."""
 
 import platform
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -48,14 +49,20 @@ class OnnxRuntimeSession:
             SegdeployError: the file cannot be loaded, or ONNX Runtime fell back to another device.
         """
         self.manifest = manifest
+        if PROVIDERS[device] not in onnxruntime.get_available_providers():
+            raise _no_provider(device, "this build of it has none")
         where = "the graph" if isinstance(model, bytes) else str(model)
         try:
-            session = onnxruntime.InferenceSession(
-                model if isinstance(model, bytes) else str(model),
-                _options(threads, optimized=optimized),
-                providers=[PROVIDERS[device]],
-                disabled_optimizers=DISABLED,
-            )
+            with warnings.catch_warnings():
+                warnings.simplefilter(
+                    "ignore", UserWarning
+                )  # of a provider it lacks: checked below
+                session = onnxruntime.InferenceSession(
+                    model if isinstance(model, bytes) else str(model),
+                    _options(threads, optimized=optimized),
+                    providers=[PROVIDERS[device]],
+                    disabled_optimizers=DISABLED,
+                )
         except Exception as error:  # its exceptions share no base class of their own
             if (
                 not type(error).__module__.startswith("onnxruntime")
@@ -67,10 +74,7 @@ class OnnxRuntimeSession:
             ) from error
         used = session.get_providers()[0]
         if used != PROVIDERS[device]:  # ONNX Runtime falls back to the CPU with a log line only
-            raise SegdeployError(
-                f"asked ONNX Runtime for {PROVIDERS[device]}, it gave {used}",
-                hint="segdeploy doctor says what CUDA needs; --device cpu runs here",
-            )
+            raise _no_provider(device, f"it gave {used}")
         self._session: Any = session
         self._input = session.get_inputs()[0].name
         self._output_names = [output.name for output in session.get_outputs()]
@@ -107,6 +111,13 @@ class OnnxRuntimeSession:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _no_provider(device: Device, reason: str) -> SegdeployError:
+    return SegdeployError(
+        f"asked ONNX Runtime for {PROVIDERS[device]}, {reason}",
+        hint="segdeploy doctor says what CUDA needs; --device cpu runs here",
+    )
 
 
 def _options(threads: int, *, optimized: bool) -> Any:

@@ -3,6 +3,7 @@
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -52,10 +53,10 @@ class PyTorchSession:
 
     def run(self, images: Images) -> NDArray[Any]:
         """(N, H, W, 3) uint8 RGB -> labels or logits, back in host memory."""
+        whole = np.require(images, requirements=["C", "W"])  # or torch refuses it, or warns
         with torch.inference_mode():
-            result: NDArray[Any] = (
-                self._module(torch.from_numpy(images).to(self._device)).cpu().numpy()
-            )
+            output = self._module(torch.from_numpy(whole).to(self._device))
+        result: NDArray[Any] = output.cpu().numpy()
         return result
 
     def close(self) -> None:

@@ -163,6 +163,6 @@ def empty_canvas(rng: Random, size: Size) -> Canvas:
         center=(width * rng.uniform(0.36, 0.64), height * rng.uniform(0.36, 0.5)),
         height=rng.uniform(1.2, 2.0),
         haze=haze,
-        visibility=rng.uniform(150, 400) if rng.random() < 0.75 else rng.uniform(60, 150),
+        visibility=rng.uniform(60, 200),
         sun=(rng.uniform(0.55, 1.1), rng.uniform(0.6, 1.05), rng.uniform(0.55, 1.1)),
     )

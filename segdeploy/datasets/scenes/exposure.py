@@ -45,10 +45,10 @@ def expose(canvas: Canvas, rng: Random) -> Image:
     image = np.clip(scaled(canvas.image, 256 + (gain >> 7)), 0, 255).astype(np.uint8)
     kernel = int(rng.choice((1, 3, 3)))
     image = np.asarray(cv2.GaussianBlur(image, (kernel, kernel), 0))
-    light = rng.uniform(0.65, 1.2) * rng.uniform(0.93, 1.07, 3)
+    light = rng.uniform(0.7, 1.15) * rng.uniform(0.9, 1.1, 3)
     curve = np.clip(np.arange(256)[:, None] * light + rng.uniform(0, 20), 0, 255).astype(np.uint8)
     exposed = cv2.LUT(image, curve[None])
-    strength = int(rng.integers(2, 16))
+    strength = int(rng.integers(2, 12))
     noise = rng.integers(-128, 128, image.shape, np.int8).astype(np.int16) * strength >> 7
     return np.asarray(cv2.add(exposed, noise, dtype=cv2.CV_8U), np.uint8)
 

@@ -42,7 +42,7 @@ SIGNS = ((190, 30, 30), (30, 70, 170), (225, 200, 40), (235, 235, 235))
 def plan_greenery(canvas: Canvas, street: Street, rng: Random) -> list[Job]:
     """Trees along the sidewalk and between houses, and bushes."""
     jobs: list[Job] = []
-    for _ in range(int(rng.integers(1, 14))):
+    for _ in range(int(rng.integers(0, 12))):
         side = int(rng.integers(2))
         outwards = (-1, 1)[side]
         on_walk = rng.random() < 0.6
@@ -131,16 +131,16 @@ def _car(
 def plan_sidewalk(canvas: Canvas, street: Street, rng: Random) -> list[Job]:
     """People, mostly on the sidewalks, and poles at the kerbs."""
     jobs: list[Job] = []
-    for _ in range(int(rng.integers(1, 14))):
+    for _ in range(int(rng.integers(1, 11))):
         side = int(rng.integers(2))
         on_road = rng.random() < 0.15
         span = street.kerbs if on_road else sorted((street.kerbs[side], street.walls[side]))
-        x, z = rng.uniform(*span), rng.uniform(4, 18)
+        x, z = rng.uniform(*span), rng.uniform(4, 14)
         jobs.append((z, _person(canvas, (x, z), rng)))
     for _ in range(int(rng.integers(2, 11))):
         side = int(rng.integers(2))
         x = street.kerbs[side] + (-1, 1)[side] * rng.uniform(0.3, 0.8)
-        z = rng.uniform(4, 16)
+        z = rng.uniform(4, 14)
         jobs.append((z, _pole(canvas, (x, z), rng)))
     return jobs
 
@@ -169,7 +169,7 @@ def _pole(canvas: Canvas, at: tuple[float, float], rng: Random) -> Callable[[], 
     """A lamp post, a sign or a traffic light."""
     x, z = at
     steel = np.full(3, rng.uniform(35, 170)) + rng.uniform(-8, 8, 3)
-    kind, tall, thick = int(rng.integers(3)), rng.uniform(2.4, 3.4), rng.uniform(0.18, 0.32)
+    kind, tall, thick = int(rng.integers(3)), rng.uniform(2.4, 3.4), rng.uniform(0.22, 0.36)
     tall += 3.5 * (kind == 0)
     face = np.array(SIGNS[rng.integers(len(SIGNS))], np.float64)
     arm = -1.6 if x > 0 else 1.6
@@ -177,7 +177,7 @@ def _pole(canvas: Canvas, at: tuple[float, float], rng: Random) -> Callable[[], 
     def draw() -> None:
         canvas.fill(board(x, 0, z, thick, tall), steel, POLE)
         if kind == 0:
-            canvas.fill(board(x + arm / 2, tall - 0.2, z, abs(arm), 0.2), steel, POLE)
+            canvas.fill(board(x + arm / 2, tall - thick, z, abs(arm), thick), steel, POLE)
             canvas.fill(board(x + arm, tall - 0.2, z, 0.5, 0.2), steel * 1.2, POLE)
         elif kind == 1:
             canvas.fill(board(x, tall - 0.7, z, 0.66, 0.7), face, POLE)

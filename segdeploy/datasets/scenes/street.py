@@ -88,8 +88,8 @@ def draw_ground(canvas: Canvas, street: Street, rng: Random) -> None:
     image = canvas.image
     clear = replace(canvas, visibility=1e9)  # haze comes at the end
     left, right = street.kerbs
-    asphalt = np.full(3, rng.uniform(62, 120)) + rng.uniform(-5, 5, 3)
-    paving = asphalt + rng.uniform(30, 70) + np.array([8, 2, -8]) * rng.uniform(0.5, 2.5)
+    asphalt = np.full(3, rng.uniform(60, 108)) + rng.uniform(-6, 6, 3)
+    paving = np.full(3, rng.uniform(120, 185)) + np.array([8, 2, -6]) * rng.uniform(-0.5, 2.5)
     is_paved = rng.random() < 0.55  # beyond the sidewalk
     ground, label = (paving, SIDEWALK) if is_paved else (pick(rng, LEAVES, 14) + 18, VEGETATION)
     clear.fill(floor(-400, 400, NEAR, 4 * FAR), ground, label)
@@ -140,7 +140,7 @@ def _draw_shadows(canvas: Canvas, street: Street, rng: Random) -> None:
         x, z, r = rng.uniform(-8, 8), rng.uniform(3, 40), rng.uniform(0.8, 3)
         blot = np.stack([x + r * CIRCLE[:, 0], np.zeros(12), z + r * CIRCLE[:, 1]], axis=1)
         cv2.fillPoly(mask, [canvas.project(blot)], 1)
-    table = np.array([256, int(rng.integers(140, 215))], np.int16)
+    table = np.array([256, int(rng.integers(110, 200))], np.int16)
     top = max(int(canvas.center[1]), 0)  # no ground above
     canvas.image[top:] = scaled(canvas.image[top:], table[mask[top:]])
 
@@ -150,9 +150,11 @@ def plan_buildings(canvas: Canvas, street: Street, rng: Random) -> list[Job]:
     jobs: list[Job] = []
     x = -150.0
     while x < 150:
-        width, tall = rng.uniform(8, 30), rng.uniform(4, 26)
-        shape = board(x + width / 2, 0, FAR, width + 1, tall)
-        jobs.append((FAR, _filling(canvas, shape, pick(rng, WALLS, 30), BUILDING)))
+        width, tall = rng.uniform(8, 30), rng.uniform(2, 26)
+        is_wood = rng.random() < 0.4
+        colour = pick(rng, LEAVES, 16) if is_wood else pick(rng, WALLS, 30)
+        shape = board(x + width / 2, 0, FAR, width + 1, tall * (0.6 if is_wood else 1))
+        jobs.append((FAR, _filling(canvas, shape, colour, VEGETATION if is_wood else BUILDING)))
         x += width
     for wall, outwards in zip(street.walls, (-1, 1), strict=True):
         z = rng.uniform(-6, 10)

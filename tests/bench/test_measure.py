@@ -1,0 +1,118 @@
+"""One artifact, measured in a process of its own: what is timed is what is scored."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from segdeploy.artifacts import Manifest
+from segdeploy.bench.measure import BenchOptions, Subject, measure
+from segdeploy.errors import SegdeployError
+from segdeploy.graph import OPSET, save_graph
+from segdeploy.images import write_png
+from segdeploy.spec import ClassSet, Method, Output, Runtime, Size
+
+SIZE = Size(40, 56)
+MANIFEST = Manifest(
+    "red", Method.FCN, ClassSet.numbered(3), size=SIZE, checkpoint="red.pth", checkpoint_sha256="ab"
+)
+CLASSES = """classes = [
+  { name = "a", rgb = [1, 2, 3] }, { name = "b", rgb = [4, 5, 6] }, { name = "c", rgb = [7, 8, 9] },
+]"""
+
+
+def write_graph(path: Path, manifest: Manifest) -> Path:
+    """A network whose label of a pixel is its red value."""
+    shape = [manifest.batch, *SIZE]
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["image", "red"], ["labels"], axis=3)],
+        "red",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [*shape, 3])],
+        [helper.make_tensor_value_info("labels", TensorProto.UINT8, shape)],
+        [numpy_helper.from_array(np.array(0), "red")],
+    )
+    opset = helper.make_opsetid("", OPSET)
+    model: onnx.ModelProto = helper.make_model(graph, opset_imports=[opset], ir_version=10)
+    return save_graph(model, manifest, path).path
+
+
+@pytest.fixture
+def dataset(tmp_path) -> Path:
+    """Four images whose red values are their labels, but for a wrong quarter of the last."""
+    folder = tmp_path / "reds"
+    for k in range(4):
+        labels = np.arange(SIZE.height * SIZE.width, dtype=np.uint8).reshape(SIZE) % 3
+        image = np.zeros((*SIZE, 3), np.uint8)
+        image[..., 0] = labels
+        if k == 3:
+            labels[:20, :28] = (labels[:20, :28] + 1) % 3
+        write_png(folder / "images" / f"{k}.png", image)
+        write_png(folder / "labels" / f"{k}.png", labels)
+    (folder / "classes.toml").write_text(CLASSES)
+    return folder
+
+
+@pytest.mark.slow
+def test_scores_are_of_the_images_that_were_asked_for(tmp_path, dataset):
+    subject = Subject(artifact=write_graph(tmp_path / "red.onnx", MANIFEST))
+    options = BenchOptions(dataset=str(dataset), threads=1, pictures=True)
+
+    some = measure(subject, replace(options, limit=3)).measurement
+    outcome = measure(subject, options)
+
+    every = outcome.measurement
+    assert (some.images, some.miou, some.aacc) == (3, 100, 100)
+    assert every.images == 4
+    assert every.aacc == pytest.approx(100 * 15 / 16)
+    assert every.per_class_iou.keys() == {"class 0", "class 1", "class 2"}
+    assert every.runtime is Runtime.ONNXRUNTIME
+    assert (every.resolution, every.threads, every.batch) == ("40x56", 1, 1)
+    assert len(every.latency.steps_ms) == 195
+    assert [labels.shape for labels in outcome.pictures] == [SIZE] * 3
+
+
+@pytest.mark.slow
+def test_a_batch_counts_as_so_many_images(tmp_path):
+    path = write_graph(tmp_path / "red.onnx", replace(MANIFEST, batch=4))
+
+    found = measure(Subject(artifact=path), BenchOptions(dataset="demo", speed_only=True))
+
+    measurement = found.measurement
+    assert measurement.batch == 4
+    assert measurement.fps == pytest.approx(4 * measurement.latency.fps)
+    assert (measurement.miou, measurement.images) == (None, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"batch": 4, "output": Output.LOGITS}, "returns logits in batches of 4"),
+        ({"size": Size(64, 64)}, "the artifact takes 64x64, images of reds are 40x56"),
+        ({"classes": ClassSet.numbered(5)}, "tells 5 classes apart, reds has 3"),
+        ({"calibration_split": "reds/val"}, "reds/val"),
+    ],
+)
+def test_what_would_mean_nothing_is_not_measured(tmp_path, dataset, changes, complaint):
+    path = write_graph(tmp_path / "red.onnx", replace(MANIFEST, **changes))
+
+    with pytest.raises(SegdeployError, match=complaint):
+        measure(Subject(artifact=path), BenchOptions(dataset=str(dataset)))
+
+
+@pytest.mark.slow
+def test_random_weights_have_a_speed_and_no_score(tmp_path, dataset):
+    path = write_graph(tmp_path / "red.onnx", replace(MANIFEST, checkpoint="random:0"))
+
+    found = measure(Subject(artifact=path), BenchOptions(dataset=str(dataset))).measurement
+
+    assert (found.weights, found.miou, found.images) == ("random:0", None, 0)
+    assert found.fps > 0
+
+
+def test_the_size_of_a_folders_images_is_known_without_scoring_them(dataset):
+    assert BenchOptions(dataset=str(dataset)).nominal_size() == SIZE
+    assert BenchOptions(dataset="cityscapes").nominal_size() == Size(1024, 2048)

@@ -1,0 +1,124 @@
+"""What a comparison consists of, in which order, and what is refused before anything is built."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from segdeploy.artifacts import Store
+from segdeploy.bench import run
+from segdeploy.bench.measure import BenchOptions, Outcome, Subject
+from segdeploy.bench.run import Comparison, compare
+from segdeploy.errors import SegdeployError
+from segdeploy.graph import read_model, save_graph
+from segdeploy.report import Measurement
+from segdeploy.spec import Device, Method, Output, Precision, Runtime, Size
+from segdeploy.timing import Latency
+
+MEASUREMENT = Measurement(
+    model="fcn",
+    title="FCN",
+    precision=Precision.FP32,
+    runtime=Runtime.ONNXRUNTIME,
+    device=Device.CPU,
+    output=Output.LABELS,
+    latency=Latency((10.0,)),
+    resolution="64x96",
+)
+
+
+@pytest.fixture
+def measured(monkeypatch) -> list[Subject]:
+    """What would have been measured, in order; nothing is."""
+    subjects: list[Subject] = []
+
+    def record(subject: Subject, _options: BenchOptions) -> Outcome:
+        subjects.append(subject)
+        return Outcome(MEASUREMENT)
+
+    monkeypatch.setattr(run, "measure", record)
+    return subjects
+
+
+@pytest.fixture
+def options(tmp_path) -> BenchOptions:
+    return BenchOptions(dataset="demo", speed_only=True, store=Store(tmp_path / "artifacts"))
+
+
+@pytest.fixture
+def known(exported, tmp_path):
+    """A graph whose model, a bare method, can be made again from the seed of its weights."""
+    graph = exported(Method.FCN)
+    manifest = replace(graph.manifest, model="fcn")
+    return save_graph(read_model(graph.path), manifest, tmp_path / "known.onnx").path
+
+
+def test_an_artifact_comes_after_pytorch_at_its_own_size(measured, options, known):
+    compare(Comparison(subjects=(str(known),)), options)
+
+    pytorch, artifact = measured
+    assert (pytorch.model, pytorch.checkpoint, pytorch.size) == ("fcn", "random:0", Size(64, 96))
+    assert artifact == Subject(artifact=known)
+
+
+def test_an_artifact_of_unknown_origin_is_measured_alone(measured, options, exported, caplog):
+    graph = exported(Method.FCN)
+
+    compare(Comparison(subjects=(str(graph.path),)), options)
+
+    assert measured == [Subject(artifact=graph.path)]
+    assert "no PyTorch row" in caplog.text
+
+
+def test_what_is_named_twice_is_measured_once(measured, options, known):
+    compare(Comparison(subjects=(str(known), str(known))), options)
+
+    assert len(measured) == 2
+
+
+def test_pytorch_alone_needs_nothing_built(measured, options):
+    compare(
+        Comparison(subjects=("fcn",), checkpoint="random:0", runtimes=(Runtime.PYTORCH,)), options
+    )
+
+    assert measured == [Subject(model="fcn", checkpoint="random:0")]
+
+
+def test_a_missing_data_set_is_found_before_anything_else(measured, options, tmp_path):
+    scored = replace(options, dataset="cityscapes", data=tmp_path / "nowhere", speed_only=False)
+
+    with pytest.raises(SegdeployError, match="nowhere: no such folder"):
+        compare(Comparison(subjects=("absent.onnx",)), scored)
+
+    assert measured == []
+
+
+def test_a_data_set_without_a_model_asks_for_one(measured, options):
+    with pytest.raises(SegdeployError, match="no model of the zoo is trained on camvid"):
+        compare(Comparison(), replace(options, dataset="camvid"))
+
+
+def test_the_report_is_written_where_it_is_asked_to(measured, options, known, tmp_path):
+    rows, page = tmp_path / "a" / "rows.json", tmp_path / "b" / "page.md"
+
+    report = compare(
+        Comparison(subjects=(str(known),), command="segdeploy bench known.onnx"),
+        options,
+        json_path=rows,
+        report_path=page,
+    )
+
+    assert json.loads(rows.read_text())["command"] == report.command
+    assert "segdeploy bench known.onnx" in page.read_text()
+
+
+def test_a_copy_of_an_artifact_is_another_subject(measured, options, known, tmp_path):
+    shutil.copy(known, tmp_path / "copy.onnx")
+
+    compare(Comparison(subjects=(str(known), str(tmp_path / "copy.onnx"))), options)
+
+    assert [subject.artifact for subject in measured if subject.artifact] == [
+        known,
+        tmp_path / "copy.onnx",
+    ]
