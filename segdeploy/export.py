@@ -35,7 +35,7 @@ from segdeploy.spec import (
 
 # Least share of equal labels, and largest logit difference as a part of the logit range, against
 # PyTorch in float32. Measured on random weights, which are harder than trained ones: fp32 at least
-# 0.99997 and at most 4.3e-6; fp16 0.983 and 7.4e-3.
+# 0.99997 and at most 4.3e-6; fp16 0.983 and 7.4e-3, at a third of the width 0.977 and 1.8e-2.
 PARITY = {Precision.FP32: (0.9999, 1e-3), Precision.FP16: (0.97, 2e-2)}
 TRACED_DYNAMIC = Size(256, 512)  # what a dynamic graph is traced at
 

@@ -25,8 +25,8 @@ from segdeploy.spec import ClassSet, Method, Normalization, Output, Precision, S
 
 SIZE = Size(64, 96)
 SIZES = (SIZE, Size(161, 227), Size(32, 33))  # the usual, an odd one, the smallest
-LOGIT_ERROR = 1e-5  # of the logit range, fp32; measured: at most 5.8e-6
-EQUAL_LABELS = {Precision.FP32: 0.9999, Precision.FP16: 0.97}  # measured: 1.0 and 0.98
+LOGIT_ERROR = 1e-5  # of the logit range, fp32; measured: at most 2.4e-6
+EQUAL_LABELS = {Precision.FP32: 0.9999, Precision.FP16: 0.99}  # measured: 1.0 and 0.9954
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_logits_resized_twice_are_the_labels_of_mmseg(exported, narrow_source, b
 
     expected = scores.argmax(1)[0].numpy()
     assert found.shape == original
-    assert (found == expected).mean() >= 0.9998  # two resizes: measured 0.99995
+    assert (found == expected).mean() >= 0.9998  # measured: 1.0; a tie may fall either way
 
 
 @pytest.mark.slow

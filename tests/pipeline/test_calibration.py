@@ -1,12 +1,19 @@
 """Which images are calibrated on, and that none of them is scored."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from segdeploy.datasets import open_dataset
 from segdeploy.errors import SegdeployError
 from segdeploy.images import write_png
-from segdeploy.pipeline.calibration import check_unseen, default_calibration, open_calibration
+from segdeploy.pipeline.calibration import (
+    CalibrationImages,
+    check_unseen,
+    default_calibration,
+    open_calibration,
+)
 from segdeploy.spec import Size
 
 TOML = 'dataset = "demo"\nsplit = "{split}"\nmethod = "mse"\n'
@@ -104,24 +111,26 @@ def test_a_model_of_no_data_set_needs_images_to_be_named():
     assert "--calibration" in caught.value.hint
 
 
+def check(calibration: CalibrationImages) -> None:
+    """Against the scored split of the drawn scenes."""
+    dataset = open_dataset("demo", Path("nowhere"), "val")
+    check_unseen(calibration.split, calibration.ids, dataset, "val")
+
+
 def test_training_images_may_be_calibrated_on(tmp_path):
-    check_unseen(
-        open_calibration("demo-64", tmp_path), open_dataset("demo", tmp_path, "val"), "val"
-    )
+    check(open_calibration("demo-64", tmp_path))
 
 
 def test_images_of_the_scored_split_are_refused(tmp_path):
     path = tmp_path / "own.toml"
     path.write_text(TOML.format(split="val") + "count = 2")
-    calibration = open_calibration(str(path), tmp_path)
 
-    with pytest.raises(SegdeployError, match="drawn from demo/val, the split that would be scored"):
-        check_unseen(calibration, open_dataset("demo", tmp_path, "val"), "val")
+    with pytest.raises(SegdeployError, match="demo/val, the split that would be scored"):
+        check(open_calibration(str(path), tmp_path))
 
 
 def test_a_scored_image_in_a_folder_is_refused_by_name(tmp_path, blocks):
     write_png(tmp_path / "frames" / "val-000004.png", blocks(Size(40, 50))[0])
-    calibration = open_calibration(str(tmp_path / "frames"), tmp_path)
 
     with pytest.raises(SegdeployError, match=r"1 calibration images .* such as val-000004"):
-        check_unseen(calibration, open_dataset("demo", tmp_path, "val"), "val")
+        check(open_calibration(str(tmp_path / "frames"), tmp_path))

@@ -162,7 +162,7 @@ def test_an_int8_engine_mostly_agrees_with_its_floating_graph(int8, exported, bl
     with open_session(exported(Method.FCN)) as floating, open_session(int8.plan) as quantized:
         agreement = (floating.run(images) == quantized.run(images)).mean()
 
-    assert 0.7 < agreement < 1  # random weights quantize badly; measured 0.92
+    assert 0.7 < agreement < 1  # random weights quantize badly; measured: 0.89
 
 
 def test_an_int8_graph_is_calibrated_once_for_the_same_images(int8, store, exported, frames):
