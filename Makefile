@@ -16,7 +16,7 @@ test: $(VENV)/dev  ## lint, types, floors and every test
 	$(MAKE) check
 
 check: lint types floors
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --dist loadgroup
 
 format: $(VENV)/dev
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .

@@ -373,7 +373,7 @@ def _per_class(report: Report) -> list[str]:
 
 def _pictures(pictures: Sequence[str]) -> list[str]:
     shown = [f"![{_escape(PurePosixPath(path).stem)}]({quote(path)})" for path in pictures]
-    order = "From left to right: the image, the ground truth, and each measured row of the first table."
+    order = "From left: the image, the ground truth, and each measured row of the first table."
     return ["## Pictures", order, *shown] if shown else []
 
 

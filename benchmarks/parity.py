@@ -1,0 +1,109 @@
+"""Compares every model with MMSegmentation itself, through the whole line, on saved references.
+
+A reference is MODEL.pth (an official-format checkpoint) and MODEL__CASE.npz with what
+MMSegmentation made of an image: `image_rgb` (H, W, 3) uint8, `resized_bgr` (the network's input
+before normalization), `logits` (1, C, h, w) of the decode head, `label` (H, W) after both resizes
+and argmax, `margin` (H, W) between the two best final logits. CASE is HxW, or HxW_to_LONGxSHORT
+for the test pipeline's resize. MODEL is written with an underscore: fcn_cityscapes.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from segdeploy.artifacts import Store, writing
+from segdeploy.environment import describe_environment
+from segdeploy.images import network_input
+from segdeploy.pipeline.graphs import export_model
+from segdeploy.pipeline.make import export_options
+from segdeploy.pipeline.segment import segment_input
+from segdeploy.pipeline.source import Source, resolve_source
+from segdeploy.runtime import Session, open_session
+from segdeploy.runtime.pytorch import PyTorchSession
+from segdeploy.spec import Image, LabelMap, Output, Precision, Size
+
+Reference = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image through one runtime: largest logit difference, and labels that differ."""
+
+    model: str
+    case: str
+    runtime: str
+    same_input: bool  # the resized image is MMSegmentation's, bit for bit
+    logit_error: float
+    different_labels: int
+    pixels: int
+    widest_margin: float  # MMSegmentation's own, where a label differs: how sure it was
+
+
+def compare(source: Source, references: dict[str, Reference], folder: Path) -> list[Row]:
+    """Every reference of a model through PyTorch and through its exported logits graph."""
+    options = export_options(size=None, batch=1, precision=Precision.FP32, output=Output.LOGITS)
+    graph, _ = export_model(source, options, folder / f"{source.spec.name}.onnx", verify=False)
+    pytorch = PyTorchSession(source.spec, source.checkpoint, output=Output.LOGITS, threads=1)
+    with open_session(graph) as onnxruntime, pytorch:
+        sessions: dict[str, Session] = {"pytorch": pytorch, "onnxruntime": onnxruntime}
+        return [
+            compare_one(session, runtime, source.spec.name, case, reference)
+            for case, reference in references.items()
+            for runtime, session in sessions.items()
+        ]
+
+
+def compare_one(session: Session, runtime: str, model: str, case: str, reference: Reference) -> Row:
+    """One image through one session, by the test protocol."""
+    image: Image = reference["image_rgb"]
+    _, _, scale = case.partition("_to_")
+    long_side, _, short_side = scale.partition("x")
+    fitted = network_input(image, (int(long_side), int(short_side)) if scale else None)
+    labels: LabelMap = segment_input(session, fitted, Size(*image.shape[:2]))
+    wrong = labels != reference["label"]
+    return Row(
+        model=model,
+        case=case,
+        runtime=runtime,
+        same_input=bool(np.array_equal(fitted[..., ::-1], reference["resized_bgr"])),
+        logit_error=float(np.abs(session.run(fitted[None]) - reference["logits"]).max()),
+        different_labels=int(wrong.sum()),
+        pixels=wrong.size,
+        widest_margin=float(reference["margin"][wrong].max(initial=0)),
+    )
+
+
+def main(
+    references: Annotated[Path, typer.Argument(help="folder of MODEL.pth and MODEL__CASE.npz")],
+    out: Annotated[Path, typer.Option(help="the JSON to write")],
+) -> None:
+    """Compare all models of a folder, print a line each, and write rows and environment."""
+    rows: list[Row] = []
+    environment = describe_environment()
+    with TemporaryDirectory() as folder:
+        for checkpoint in sorted(references.glob("*.pth")):
+            cases = {
+                path.stem.partition("__")[2]: dict(np.load(path))
+                for path in sorted(references.glob(f"{checkpoint.stem}__*.npz"))
+            }
+            name = checkpoint.stem.replace("_", "-")
+            source = resolve_source(name, str(checkpoint), Store(Path(folder)))
+            for row in compare(source, cases, Path(folder)):
+                rows.append(row)
+                typer.echo(
+                    f"{row.model} {row.case} {row.runtime}: logits {row.logit_error:.1e}, "
+                    f"{row.different_labels} of {row.pixels} labels differ"
+                )
+    content = {"environment": environment.to_dict(), "rows": [asdict(row) for row in rows]}
+    with writing(out) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,66 @@
+"""The comparison with saved references, on references made by the network itself."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from segdeploy.datasets.scenes import draw_scene
+from segdeploy.images import network_input
+from segdeploy.masks import labels_from_logits
+from segdeploy.nets.checkpoint import random_checkpoint
+from segdeploy.recipes import load_model
+from segdeploy.runtime.pytorch import PyTorchSession
+from segdeploy.spec import Output, Size
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "parity.py"
+SPEC = importlib.util.spec_from_file_location("parity", SCRIPT)
+parity = importlib.util.module_from_spec(SPEC)
+CASE, SCALE, ORIGINAL = "60x80_to_256x96", (256, 96), Size(60, 80)
+
+
+@pytest.fixture(scope="module")
+def references(tmp_path_factory):
+    """demo.pth and one reference, as the network in PyTorch makes it."""
+    folder = tmp_path_factory.mktemp("references")
+    spec = load_model("demo")
+    checkpoint = random_checkpoint(spec, 0)
+    torch.save({"state_dict": checkpoint.state}, folder / "demo.pth")
+    image = draw_scene(3, ORIGINAL)[0]
+    fitted = network_input(image, SCALE)
+    with PyTorchSession(spec, checkpoint, output=Output.LOGITS, threads=1) as session:
+        logits = session.run(fitted[None])
+    label = labels_from_logits(logits, Size(*fitted.shape[:2]), ORIGINAL)
+    np.savez(
+        folder / f"demo__{CASE}.npz",
+        image_rgb=image,
+        resized_bgr=fitted[..., ::-1],
+        logits=logits,
+        label=label,
+        margin=np.ones(ORIGINAL, np.float32),
+    )
+    return folder
+
+
+@pytest.mark.slow
+def test_equal_networks_have_equal_labels_and_a_wrong_label_is_counted(references, tmp_path):
+    SPEC.loader.exec_module(parity)
+
+    parity.main(references, tmp_path / "equal.json")
+    path = references / f"demo__{CASE}.npz"
+    spoiled = dict(np.load(path))
+    spoiled["label"][5, 7] ^= 1
+    np.savez(path, **spoiled)
+    parity.main(references, tmp_path / "spoiled.json")
+
+    equal = {
+        row["runtime"]: row for row in json.loads((tmp_path / "equal.json").read_text())["rows"]
+    }
+    wrong = json.loads((tmp_path / "spoiled.json").read_text())["rows"]
+    assert equal["pytorch"]["logit_error"] == 0
+    assert equal["onnxruntime"]["logit_error"] < 2e-3
+    assert all(row["same_input"] and row["different_labels"] == 0 for row in equal.values())
+    assert all(row["different_labels"] == 1 and row["widest_margin"] == 1 for row in wrong)
