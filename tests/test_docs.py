@@ -1,5 +1,6 @@
 """The documents say what the code does."""
 
+import json
 import re
 import shlex
 import tomllib
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from segdeploy.artifacts import Manifest
+from segdeploy.artifacts import Manifest, sha256_of
 from segdeploy.cli import app
 from segdeploy.recipes import load_model, load_targets
 
@@ -109,3 +110,29 @@ def test_the_manifest_page_lists_every_key():
     rows = table(ROOT / "docs" / "manifest.md", "## Keys")
 
     assert [row[0].strip("`") for row in rows] == [field.name for field in fields(Manifest)]
+
+
+def test_the_demo_table_is_the_committed_result():
+    result = json.loads((ROOT / "benchmarks" / "results" / "demo-cpu.json").read_text())["rows"]
+    names = {"pytorch": "PyTorch", "onnxruntime": "ONNX Runtime"}
+
+    shown = [
+        line for line in README.splitlines() if re.match(r"\| (PyTorch|ONNX Runtime) \|", line)
+    ]
+
+    assert shown == [
+        f"| {names[row['runtime']]} | {row['precision']} | {row['miou']:.2f} | {row['fps']:.1f} "
+        f"| {row['speedup']:.2f} | {row['p50_ms']:.1f} | {row['p99_ms']:.1f} | {megabytes(row)} |"
+        for row in result
+    ]
+
+
+def test_the_demo_checkpoint_is_the_measured_one():
+    result = json.loads((ROOT / "benchmarks" / "results" / "demo-cpu.json").read_text())["rows"]
+
+    assert sha256_of(load_model("demo").checkpoint) == result[0]["artifact_sha256"]
+    assert min(row["miou"] for row in result) >= 75  # below that, a loss in int8 would not show
+
+
+def megabytes(row):
+    return "-" if row["artifact_bytes"] is None else f"{row['artifact_bytes'] / 1e6:.1f}"
