@@ -48,7 +48,7 @@ def read_artifact(path: Path) -> Artifact:
     )
 
 
-def test_scale(dataset: str | None) -> tuple[int, int] | None:
+def protocol_scale(dataset: str | None) -> tuple[int, int] | None:
     """(long side, short side) that a data set's test protocol resizes to; None keeps the size."""
     return DATASETS[dataset][0].scale if dataset in DATASETS else None
 
@@ -86,7 +86,7 @@ def segment(session: Session, image: Image) -> LabelMap:
     """
     manifest = session.manifest
     original = Size(*image.shape[:2])
-    fitted = network_input(image, test_scale(manifest.dataset))
+    fitted = network_input(image, protocol_scale(manifest.dataset))
     if manifest.size is not None:
         fitted = resize(image, manifest.size)
     if manifest.output is Output.LOGITS:

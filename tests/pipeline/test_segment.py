@@ -14,18 +14,18 @@ from segdeploy.pipeline.segment import (
     find_images,
     is_artifact,
     open_named,
+    protocol_scale,
     read_artifact,
     segment,
     segment_files,
     segment_input,
-    test_scale,
 )
 from segdeploy.runtime import open_session
 from segdeploy.runtime.pytorch import PyTorchSession
 from segdeploy.spec import ClassSet, Device, Method, Output, Runtime, Size
 
 SIZE = Size(64, 96)
-test_scale.__test__ = False  # a function of the package, not a test
+protocol_scale.__test__ = False  # a function of the package, not a test
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_each_image_of_a_batch_artifact_is_the_same(labels_session, blocks):
     [("cityscapes", (2048, 1024)), ("ade20k", (2048, 512)), ("demo", None), (None, None)],
 )
 def test_the_scale_is_that_of_the_test_protocol(dataset, scale):
-    assert test_scale(dataset) == scale
+    assert protocol_scale(dataset) == scale
 
 
 def test_an_artifact_is_told_by_its_suffix():
