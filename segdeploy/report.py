@@ -170,10 +170,15 @@ class Report:
             "rows": rows,
             "reference": {
                 "source": SOURCE,
-                "rows": {k: asdict(v) for k, v in self.references.items()},
+                "rows": {model: self._reference(model) for model in self.references},
             },
         }
         return json.dumps(whole, indent=1, allow_nan=False) + "\n"
+
+    def _reference(self, model: str) -> dict[str, Any]:
+        """A reference row for JSON; random weights are never set beside an mIoU."""
+        is_random = all(m.is_random for m in self.measurements if m.model == model)
+        return asdict(self.references[model]) | ({"miou": None} if is_random else {})
 
     def to_markdown(self, pictures: Sequence[str] = ()) -> str:
         """A page for people; `pictures` are paths relative to it."""
@@ -233,20 +238,21 @@ def _rows(report: Report) -> list[_Row]:
     for model in dict.fromkeys(m.model for m in report.measurements):
         own = [m for m in report.measurements if m.model == model]
         if target := report.references.get(model):
-            rows.append(_reference_row(own[0].title, target))
+            rows.append(_reference_row(own, target))
         own.sort(key=lambda m: (m.runtime, m.precision) != (Runtime.PYTORCH, Precision.FP32))
         rows += [_measured_row(report, m) for m in own]
     return rows
 
 
-def _reference_row(title: str, target: Target) -> _Row:
+def _reference_row(own: Sequence[Measurement], target: Target) -> _Row:
+    """The reference of these measurements; random weights are never set beside an mIoU."""
     return _Row(
-        name=title,
+        name=own[0].title,
         runtime="mmseg reference",
         precision="fp32",
         device=target.device,
         resolution=target.resolution,
-        miou=f"{target.miou:.2f}",
+        miou=NONE if all(m.is_random for m in own) else f"{target.miou:.2f}",
         fps=f"{target.fps:.1f}",
         note=target.note,
         is_reference=True,

@@ -302,3 +302,13 @@ def test_terminal_table_loses_no_number_in_a_pipe() -> None:
     assert "\x1b" not in text
     assert "…" not in text
     assert "[bold]" in text
+
+
+def test_random_weights_are_never_set_beside_a_reference_miou() -> None:
+    alone = report(RANDOM, targets={"fcn-cityscapes": TARGET})
+
+    whole = json.loads(alone.to_json())
+
+    assert "71.19" not in alone.to_markdown()
+    assert line_with(alone.to_markdown(), "mmseg reference", "14.2")
+    assert whole["reference"]["rows"]["fcn-cityscapes"]["miou"] is None
