@@ -12,11 +12,11 @@ demo: $(VENV)/default  ## export, calibrate, quantize, compile and measure the d
 	$(RUN) bench demo --dataset demo --precision fp32,int8 --json artifacts/demo/report.json --report artifacts/demo/report.md
 	@echo "The report is artifacts/demo/report.md, its pictures are beside it."
 
-test: $(VENV)/dev  ## lint, types, floors and every test
-	$(MAKE) check
-
-check: lint types floors
+test: lint types floors  ## what CI runs: lint, types, floors and every test
 	$(BIN)/pytest -n auto --dist loadgroup
+
+check: lint types floors  ## the same without the slow tests, while you work
+	$(BIN)/pytest -n auto --dist loadgroup -m "not slow"
 
 format: $(VENV)/dev
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
