@@ -217,9 +217,14 @@ def test_ctrl_c_stops_the_build_and_leaves_nothing(
         yield advance
 
     monkeypatch.setattr(builder, "progress_bar", interrupting_bar)
+    # A job in the background of a shell starts with SIGINT ignored, and Python leaves it so.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    with pytest.raises(KeyboardInterrupt):
-        build(graph)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            build(graph)
+    finally:
+        signal.signal(signal.SIGINT, inherited)
 
     assert len(moves) < 10  # a whole build of TensorRT-RTX 1.7 makes 43
     assert list(tmp_path.iterdir()) == [graph]
