@@ -8,7 +8,7 @@ from pathlib import Path
 
 from segdeploy.artifacts import writing
 from segdeploy.bench.measure import BenchOptions, Outcome, Subject, measure, write_pictures
-from segdeploy.datasets import DATASETS
+from segdeploy.datasets import find_facts
 from segdeploy.environment import describe_environment
 from segdeploy.errors import SegdeployError
 from segdeploy.pipeline.calibration import check_unseen, default_calibration, open_calibration
@@ -89,7 +89,7 @@ def _plan(name: str, comparison: Comparison, options: BenchOptions) -> Iterator[
     if not runtimes:
         return
     source = resolve_source(name, comparison.checkpoint, options.store)
-    known = DATASETS[options.dataset][0] if options.dataset in DATASETS else None
+    known = find_facts(options.dataset)
     size = known.nominal_size if known and known.uniform else None
     traced = export_options(size=size, batch=1, precision=Precision.FP32, output=output)
     for precision in comparison.precisions:
@@ -138,7 +138,7 @@ def _plan_artifact(name: str, comparison: Comparison, options: BenchOptions) -> 
 
 def _output(options: BenchOptions) -> Output:
     """Logits where images are resized for the test: mmseg resizes the logits back, not labels."""
-    known = DATASETS[options.dataset][0] if options.dataset in DATASETS else None
+    known = find_facts(options.dataset)
     needs_logits = known is not None and known.scale is not None and not known.uniform
     return Output.LOGITS if needs_logits else Output.LABELS
 

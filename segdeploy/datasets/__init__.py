@@ -8,7 +8,16 @@ from segdeploy.datasets.folder import open_folder
 from segdeploy.datasets.sample import Dataset, DatasetFacts, Sample, indices_of
 from segdeploy.errors import SegdeployError
 
-__all__ = ["DATASETS", "Dataset", "DatasetFacts", "Sample", "facts", "indices_of", "open_dataset"]
+__all__ = [
+    "DATASETS",
+    "Dataset",
+    "DatasetFacts",
+    "Sample",
+    "facts",
+    "find_facts",
+    "indices_of",
+    "open_dataset",
+]
 
 Opener = Callable[[Path | None, str], Dataset]  # data folder and split
 
@@ -41,6 +50,11 @@ def facts(name: str) -> DatasetFacts:
     if name not in DATASETS:
         raise _unknown(name)
     return DATASETS[name][0]
+
+
+def find_facts(name: str | None) -> DatasetFacts | None:
+    """The same, or None for a folder of one's own and for a model that names no data set."""
+    return DATASETS[name][0] if name in DATASETS else None
 
 
 def _unknown(name: str) -> SegdeployError:

@@ -16,7 +16,7 @@ from segdeploy.artifacts import (
     sha256_of,
 )
 from segdeploy.cuda import driver_problem
-from segdeploy.datasets import DATASETS
+from segdeploy.datasets import find_facts
 from segdeploy.environment import query_gpus
 from segdeploy.errors import SegdeployError, needs
 from segdeploy.nvinfer import MODULES, load_library
@@ -146,7 +146,7 @@ def _profiles(manifest: Manifest) -> "tuple[ShapeProfile, ...]":
     if manifest.size is not None:
         smallest = usual = largest = manifest.size
     else:
-        facts = DATASETS[manifest.dataset][0] if manifest.dataset in DATASETS else None
+        facts = find_facts(manifest.dataset)
         smallest = Size(MIN_SIDE, MIN_SIDE)
         usual = facts.nominal_size if facts else USUAL
         # Upright images turn the long side: both axes must reach it.

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from segdeploy.artifacts import Artifact, EnginePlan, Store
-from segdeploy.datasets import DATASETS
+from segdeploy.datasets import find_facts
 from segdeploy.errors import SegdeployError
 from segdeploy.images import (
     SUFFIXES,
@@ -50,7 +50,8 @@ def read_artifact(path: Path) -> Artifact:
 
 def protocol_scale(dataset: str | None) -> tuple[int, int] | None:
     """(long side, short side) that a data set's test protocol resizes to; None keeps the size."""
-    return DATASETS[dataset][0].scale if dataset in DATASETS else None
+    known = find_facts(dataset)
+    return known.scale if known else None
 
 
 def segment_input(session: Session, image: Image, original: Size) -> LabelMap:
