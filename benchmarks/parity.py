@@ -17,16 +17,17 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from segdeploy.artifacts import Store, writing
+from segdeploy.artifacts import EnginePlan, Graph, Store, writing
 from segdeploy.environment import describe_environment
 from segdeploy.images import network_input
+from segdeploy.pipeline.engines import build_engine
 from segdeploy.pipeline.graphs import export_model
 from segdeploy.pipeline.make import export_options
 from segdeploy.pipeline.segment import segment_input
 from segdeploy.pipeline.source import Source, resolve_source
 from segdeploy.runtime import Session, open_session
 from segdeploy.runtime.pytorch import PyTorchSession
-from segdeploy.spec import Image, LabelMap, Output, Precision, Size
+from segdeploy.spec import Image, LabelMap, Output, Precision, Runtime, Size
 
 Reference = dict[str, NDArray[Any]]
 
@@ -46,20 +47,35 @@ class Row:
 
 
 def compare(source: Source, references: dict[str, Reference], folder: Path) -> list[Row]:
-    """Every reference of a model through PyTorch and through its exported logits graph."""
-    options = export_options(size=None, batch=1, precision=Precision.FP32, output=Output.LOGITS)
-    graph, _ = export_model(source, options, folder / f"{source.spec.name}.onnx", verify=False)
+    """Every reference of a model through PyTorch, its graph for any runtime, and CPU engines."""
+    graph = make_graph(source, None, folder)
+    engine = make_engine(source, None, folder)
     pytorch = PyTorchSession(source.spec, source.checkpoint, output=Output.LOGITS, threads=1)
-    with open_session(graph) as onnxruntime, pytorch:
-        sessions: dict[str, Session] = {"pytorch": pytorch, "onnxruntime": onnxruntime}
-        return [
-            compare_one(session, runtime, source.spec.name, case, reference)
-            for case, reference in references.items()
-            for runtime, session in sessions.items()
-        ]
+    rows = []
+    with open_session(graph) as any_runtime, open_session(engine) as dynamic, pytorch:
+        sessions = {"pytorch": pytorch, "onnxruntime": any_runtime, "cpu engine": dynamic}
+        for case, reference in references.items():
+            name = source.spec.name
+            rows += [compare_one(*each, name, case, reference) for each in sessions.items()]
+            size = Size(*reference["resized_bgr"].shape[:2])
+            with open_session(make_engine(source, size, folder)) as static:
+                rows.append(compare_one("cpu engine, static", static, name, case, reference))
+    return rows
 
 
-def compare_one(session: Session, runtime: str, model: str, case: str, reference: Reference) -> Row:
+def make_graph(source: Source, size: Size | None, folder: Path) -> Graph:
+    """Logits out: the test protocol resizes them twice."""
+    options = export_options(size=size, batch=1, precision=Precision.FP32, output=Output.LOGITS)
+    return export_model(source, options, folder / f"{size}.onnx", verify=False).graph
+
+
+def make_engine(source: Source, size: Size | None, folder: Path) -> EnginePlan:
+    """With every rewrite that a CPU gets."""
+    graph = make_graph(source, size, folder)
+    return build_engine(graph, Runtime.ONNXRUNTIME, folder / f"{size}.ort").plan
+
+
+def compare_one(runtime: str, session: Session, model: str, case: str, reference: Reference) -> Row:
     """One image through one session, by the test protocol."""
     image: Image = reference["image_rgb"]
     _, _, scale = case.partition("_to_")

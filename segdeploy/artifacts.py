@@ -14,12 +14,14 @@ from segdeploy.spec import (
     MAX_BATCH,
     MAX_SIDE,
     ClassSet,
+    MaskPlace,
     Method,
     Normalization,
     Output,
     Precision,
     Runtime,
     Size,
+    Tuning,
 )
 
 T = TypeVar("T")
@@ -43,6 +45,9 @@ class Manifest:
     batch: int | None = 1  # None: dynamic
     dataset: str | None = None
     normalization: Normalization = field(default_factory=Normalization)
+    tuning: Tuning = Tuning.PLAIN  # for what it was rewritten
+    rewrites: tuple[str, ...] = ()  # the passes that changed it
+    mask: MaskPlace = MaskPlace.GRAPH  # where labels are made; of interest to labels only
     color_order: str = "RGB"
     layout: str = "NHWC"
     checkpoint: str = ""  # file name only, never a local path; "random:SEED" for random weights
@@ -121,6 +126,9 @@ class Manifest:
                     "method": Method(values["method"]),
                     "precision": Precision(values["precision"]),
                     "output": Output(values["output"]),
+                    "tuning": Tuning(values.get("tuning", Tuning.PLAIN)),
+                    "rewrites": tuple(map(str, values.get("rewrites", ()))),
+                    "mask": MaskPlace(values.get("mask", MaskPlace.GRAPH)),
                     "runtime": None if runtime is None else Runtime(runtime),
                     "size": None if size is None else _size(size),
                     "batch": None if batch is None else _check_type("batch", batch, int),

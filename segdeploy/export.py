@@ -31,6 +31,7 @@ from segdeploy.spec import (
     Output,
     Precision,
     Size,
+    Tuning,
 )
 
 # Least share of equal labels, and largest logit difference as a part of the logit range, against
@@ -48,6 +49,7 @@ class ExportOptions:
     batch: int | None = 1  # None: dynamic
     precision: Precision = Precision.FP32
     output: Output = Output.LABELS
+    tuning: Tuning = Tuning.ANY  # which rewrites follow
 
     def __post_init__(self) -> None:
         if self.precision is Precision.INT8:

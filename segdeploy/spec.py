@@ -61,6 +61,22 @@ class Output(StrEnum):
     LOGITS = "logits"
 
 
+class Tuning(StrEnum):
+    """Which exact rewrites a graph has been through: none, those that help anywhere, or more."""
+
+    PLAIN = "plain"
+    ANY = "any"
+    CPU = "cpu"
+    GPU = "gpu"
+
+
+class MaskPlace(StrEnum):
+    """Where labels are made of logits: in the graph, or by the session behind it."""
+
+    GRAPH = "graph"
+    HOST = "host"
+
+
 class Runtime(StrEnum):
     """What executes an artifact."""
 

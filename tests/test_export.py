@@ -21,7 +21,7 @@ from segdeploy.masks import labels_from_logits
 from segdeploy.pipeline.graphs import export_model
 from segdeploy.runtime.onnxruntime import OnnxRuntimeSession
 from segdeploy.runtime.pytorch import PyTorchSession
-from segdeploy.spec import ClassSet, Method, Normalization, Output, Precision, Size
+from segdeploy.spec import ClassSet, Method, Normalization, Output, Precision, Size, Tuning
 
 SIZE = Size(64, 96)
 SIZES = (SIZE, Size(161, 227), Size(32, 33))  # the usual, an odd one, the smallest
@@ -176,8 +176,8 @@ def test_a_graph_tells_what_it_is(static, narrow_source):
     assert dict(manifest.versions).keys() == {"segdeploy", "torch", "onnx"}
 
 
-def test_the_graph_normalizes(static):
-    graph = read_model(static.path).graph
+def test_the_graph_normalizes(exported):
+    graph = read_model(exported(Method.FCN, tuning=Tuning.PLAIN).path).graph
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
 
     found = [value.ravel().tolist() for value in constants.values() if value.shape == (1, 3, 1, 1)]
@@ -214,12 +214,12 @@ def test_a_graph_that_differs_is_written_for_a_look(static, narrow_source, tmp_p
         export, "export_graph", lambda _spec, _checkpoint, out, **_options: damage(static, out)
     )
 
-    graph, parities = export_model(
+    exported = export_model(
         narrow_source(Method.FCN), ExportOptions(size=SIZE), tmp_path / "a.onnx", verify=False
     )
 
-    assert parities == ()
-    assert read_graph(graph.path) == graph
+    assert exported.parities == ()
+    assert read_graph(exported.graph.path) == exported.graph
 
 
 def test_a_graph_needs_the_suffix_that_other_commands_know(narrow_source, tmp_path):
@@ -256,6 +256,7 @@ def test_everything_that_changes_a_graph_changes_its_request(narrow_source):
         request_of(spec, checkpoint, replace(options, batch=2)),
         request_of(spec, checkpoint, replace(options, precision=Precision.FP16)),
         request_of(spec, checkpoint, replace(options, output=Output.LOGITS)),
+        request_of(spec, checkpoint, replace(options, tuning=Tuning.PLAIN)),
     ]
 
     assert len(set(requests)) == len(requests)

@@ -1,10 +1,13 @@
 """Label maps from logits, against torch's interpolate: the function that MMSegmentation calls."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
 from segdeploy.errors import SegdeployError
-from segdeploy.masks import labels_from_logits, resize_plane
+from segdeploy.masks import batch_labels, labels_from_logits
+from segdeploy.resampling import Stretch
 from segdeploy.spec import Size
 
 torch = pytest.importorskip("torch")
@@ -22,6 +25,26 @@ def torch_resize(planes, size):
 
 def random_logits(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 4, shape).astype(np.float32)
+
+
+def resize_planes(planes: np.ndarray, size: Size) -> np.ndarray:
+    """Every class at full size, one axis after the other: what the compiled loops leave out."""
+    if planes.shape[1:] == tuple(size):
+        return planes
+    across = Stretch.between(planes.shape[2], size.width).apply(planes, 2)
+    return Stretch.between(planes.shape[1], size.height).apply(across, 1)
+
+
+def reference_labels(planes: np.ndarray, network: Size, original: Size) -> np.ndarray:
+    return resize_planes(resize_planes(planes, network), original).argmax(0).astype(np.uint8)
+
+
+def smooth_logits(classes: int, size: Size, seed: int = 0) -> np.ndarray:
+    """Regions with soft borders, as a trained network makes them, and some noise."""
+    dice = np.random.default_rng(seed)
+    coarse = dice.normal(0, 6, (classes, size.height // 8 + 2, size.width // 8 + 2))
+    planes = resize_planes(coarse.astype(np.float32), size)
+    return (planes + dice.normal(0, 0.2, planes.shape)).astype(np.float32)
 
 
 @pytest.mark.parametrize(
@@ -42,9 +65,92 @@ def random_logits(*shape: int, seed: int = 0) -> np.ndarray:
 def test_a_plane_is_resized_as_torch_does(old, new):
     plane = random_logits(*old)
 
-    resized = resize_plane(plane, new)
+    resized = resize_planes(plane[None], new)[0]
 
     np.testing.assert_allclose(resized, torch_resize(plane[None], new)[0], rtol=0, atol=RESIZE_ATOL)
+
+
+CASES = [  # size of the logits, of the network's input, of the image
+    (Size(32, 64), Size(256, 512), Size(256, 512)),  # stride 8
+    (Size(64, 96), Size(256, 384), Size(256, 384)),  # stride 4
+    (Size(31, 63), Size(241, 497), Size(241, 497)),  # odd
+    (Size(32, 43), Size(256, 341), Size(150, 200)),  # two resizes, the second shrinks
+    (Size(33, 43), Size(257, 343), Size(391, 522)),  # the second enlarges
+    (Size(17, 5), Size(3, 41), Size(9, 7)),  # the first shrinks
+    (Size(40, 40), Size(40, 40), Size(30, 13)),  # the first changes nothing
+    (Size(40, 40), Size(40, 40), Size(40, 40)),  # neither does
+    (Size(1, 1), Size(7, 9), Size(7, 9)),
+    (Size(9, 9), Size(1, 1), Size(5, 3)),
+    (Size(8, 8), Size(60, 61), Size(1, 1)),
+]
+
+
+@pytest.mark.parametrize("classes", [2, 19, 255])
+@pytest.mark.parametrize(("logits_size", "network", "original"), CASES)
+def test_labels_are_those_of_resizing_every_class_bit_for_bit(
+    classes, logits_size, network, original
+):
+    dice = np.random.default_rng(classes)
+    noise = random_logits(classes, *logits_size, seed=classes)
+    ties = dice.integers(-2, 3, (classes, *logits_size)).astype(np.float32)
+
+    for logits in (noise, ties, smooth_logits(classes, logits_size)):
+        labels = labels_from_logits(logits, network, original)
+
+        np.testing.assert_array_equal(labels, reference_labels(logits, network, original))
+
+
+@pytest.mark.parametrize("gap", [0, 1, 2, 8, 64])
+def test_scores_a_few_roundings_apart_are_compared_pixel_by_pixel(gap):
+    """Where two classes are this close, rounding may let either win inside a cell."""
+    first = random_logits(16, 24, seed=3)
+    steps = np.random.default_rng(4).integers(-gap, gap + 1, first.shape)
+    second = (first.view(np.int32) + steps.astype(np.int32)).view(np.float32)
+    logits = np.stack([first, second, first - 9])
+    network, original = Size(128, 192), Size(99, 201)
+
+    for size in (network, original):
+        labels = labels_from_logits(logits, network, size)
+
+        np.testing.assert_array_equal(labels, reference_labels(logits, network, size))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 16])
+@pytest.mark.parametrize("original", [Size(256, 344), Size(150, 200)])
+def test_neither_threads_nor_the_batch_change_a_label(threads, original):
+    logits = np.stack([smooth_logits(7, Size(32, 43), seed) for seed in range(3)])
+    network = Size(256, 344)
+
+    labels = batch_labels(logits, network, original, threads=threads)
+
+    expected = [reference_labels(planes, network, original) for planes in logits]
+    np.testing.assert_array_equal(labels, expected)
+
+
+def test_callers_in_several_threads_do_not_disturb_each_other():
+    sizes = [Size(128, 160), Size(96, 160), Size(128, 96)]
+    logits = [random_logits(5, 16, 20, seed=seed) for seed in range(3)]
+
+    with ThreadPoolExecutor(3) as pool:
+        found = list(
+            pool.map(
+                lambda k: labels_from_logits(logits[k % 3], sizes[k % 3], sizes[k % 3], threads=2),
+                range(60),
+            )
+        )
+
+    expected = [reference_labels(logits[k], sizes[k], sizes[k]) for k in range(3)]
+    for k, labels in enumerate(found):
+        np.testing.assert_array_equal(labels, expected[k % 3])
+
+
+def test_logits_may_lie_in_memory_as_they_like():
+    logits = random_logits(8, 8, 5).transpose(2, 0, 1)
+    logits.flags.writeable = False
+
+    labels = labels_from_logits(logits, Size(64, 64), Size(64, 64))
+
+    np.testing.assert_array_equal(labels, reference_labels(logits, Size(64, 64), Size(64, 64)))
 
 
 @pytest.mark.parametrize("classes", [19, 150])
@@ -89,13 +195,15 @@ def test_of_equal_scores_the_first_class_wins():
     assert (labels == 1).all()
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_scores_that_are_not_finite_are_refused(value):
-    logits = random_logits(1, 3, 4, 4)
-    logits[0, 1, 2, 2] = value
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("row", [0, 3, 6])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_not_finite_are_refused(value, row, threads):
+    logits = random_logits(1, 3, 7, 4)
+    logits[0, 1, row, 2] = value
 
     with pytest.raises(SegdeployError, match="not finite"):
-        labels_from_logits(logits, Size(32, 32), Size(32, 32))
+        labels_from_logits(logits, Size(56, 32), Size(56, 32), threads=threads)
 
 
 @pytest.mark.parametrize(

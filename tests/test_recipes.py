@@ -55,6 +55,12 @@ def test_every_reference_row_belongs_to_a_model():
     assert all(10 < target.miou < 100 and target.fps > 0 for target in targets.values())
 
 
+def test_one_model_has_a_published_score_of_many_scales():
+    scores = {name: target.miou_ms_flip for name, target in load_targets().items()}
+
+    assert {name: score for name, score in scores.items() if score} == {"fcn-cityscapes": 73.34}
+
+
 @pytest.mark.parametrize("name", calibration_names())
 def test_every_calibration_set_loads_and_keeps_off_the_scored_split(name):
     recipe = load_calibration(name)

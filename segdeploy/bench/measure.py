@@ -15,9 +15,10 @@ from segdeploy.datasets import Dataset, facts, open_dataset
 from segdeploy.datasets.scenes import draw_scene
 from segdeploy.errors import SegdeployError
 from segdeploy.evaluate import evaluate
-from segdeploy.images import network_input, overlay, resize, write_png
+from segdeploy.images import overlay, resize, write_png
 from segdeploy.metrics import ConfusionMatrix
 from segdeploy.pipeline.calibration import check_unseen
+from segdeploy.pipeline.modes import WHOLE, Mode, check_mode, mode_input
 from segdeploy.pipeline.segment import read_artifact, segment_input
 from segdeploy.pipeline.source import resolve_source
 from segdeploy.report import TRAINED, Measurement
@@ -52,6 +53,7 @@ class BenchOptions:
     data: Path = Path("data")
     limit: int | None = None
     speed_only: bool = False
+    mode: Mode = WHOLE  # of timing and of scoring
     device: Device = Device.CPU
     threads: int = 0
     max_seconds: float = 60.0
@@ -96,18 +98,19 @@ def _measure(subject: Subject, options: BenchOptions) -> Outcome:
     with _open(subject, options) as session:
         manifest = session.manifest
         _check_batch(manifest)
+        check_mode(manifest, options.mode)
         dataset = None if options.speed_only else _dataset_for(manifest, options)
         inputs = _timed_inputs(manifest, dataset, subject, options)
         turns = itertools.cycle(inputs)
         latency = measure_latency(
-            lambda: segment_input(session, *next(turns)),
+            lambda: segment_input(session, *next(turns), options.mode),
             warmup=WARMUP,
             steps=STEPS,
             max_seconds=options.max_seconds,
         )
         peak = peak_memory_bytes()  # of inference: before anything is scored
         scored = None if manifest.is_random else dataset
-        predict = _predictor(session, dataset.scale if dataset else None)
+        predict = _predictor(session, dataset.scale if dataset else None, options.mode)
         matrix = evaluate(predict, scored, limit=options.limit) if scored else None
         pictures: tuple[LabelMap, ...] = ()
         if dataset is not None and options.pictures:
@@ -116,13 +119,13 @@ def _measure(subject: Subject, options: BenchOptions) -> Outcome:
     runtime = manifest.runtime or (Runtime.ONNXRUNTIME if path else Runtime.PYTORCH)
     measurement = Measurement(
         model=manifest.model,
-        title=_title(manifest),
+        title=_title(manifest, options.mode),
         precision=manifest.precision,
         runtime=runtime,
         device=Device.CUDA if runtime in GPU_ONLY else options.device,
         output=manifest.output,
         latency=latency,
-        resolution=_resolution([Size(*fitted.shape[:2]) for fitted, _ in inputs]),
+        resolution=_resolution([Size(*fitted.shape[:2]) for fitted, _ in inputs], options.mode),
         weights=manifest.checkpoint if manifest.is_random else TRAINED,
         artifact=path.name if path else manifest.checkpoint,
         artifact_sha256=sha256_of(path) if path else manifest.checkpoint_sha256,
@@ -185,13 +188,15 @@ def _timed_inputs(
     manifest: Manifest, dataset: Dataset | None, subject: Subject, options: BenchOptions
 ) -> list[tuple[Image, Size]]:
     """The first images, decoded and resized, each with its original size."""
+    mode = options.mode
     if dataset is None:
-        size = manifest.size or subject.size or options.nominal_size()
+        fixed = None if mode.crop else manifest.size or subject.size
+        size = fixed or options.nominal_size()
         return [(draw_scene(seed, size)[0], size) for seed in range(TIMED_IMAGES)]
     images = [dataset.load_image(k) for k in range(min(TIMED_IMAGES, len(dataset)))]
-    inputs = [(network_input(image, dataset.scale), Size(*image.shape[:2])) for image in images]
+    inputs = [(mode_input(image, dataset.scale, mode), Size(*image.shape[:2])) for image in images]
     found = Size(*inputs[0][0].shape[:2])
-    if manifest.size not in (None, found):
+    if mode == WHOLE and manifest.size not in (None, found):
         raise SegdeployError(
             f"{manifest.model}: the artifact takes {manifest.size}, "
             f"images of {dataset.name} are {found} at test time",
@@ -200,9 +205,11 @@ def _timed_inputs(
     return inputs
 
 
-def _predictor(session: Session, scale: tuple[int, int] | None) -> Callable[[Image], LabelMap]:
+def _predictor(
+    session: Session, scale: tuple[int, int] | None, mode: Mode
+) -> Callable[[Image], LabelMap]:
     def predict(image: Image) -> LabelMap:
-        return segment_input(session, network_input(image, scale), Size(*image.shape[:2]))
+        return segment_input(session, mode_input(image, scale, mode), Size(*image.shape[:2]), mode)
 
     return predict
 
@@ -212,14 +219,17 @@ def _per_class(matrix: ConfusionMatrix, classes: ClassSet) -> dict[str, float | 
     return {name: None if np.isnan(iou) else 100 * float(iou) for name, iou in scores}
 
 
-def _title(manifest: Manifest) -> str:
-    return f"{manifest.method.display_name} {manifest.dataset or manifest.checkpoint}"
+def _title(manifest: Manifest, mode: Mode) -> str:
+    """What every table shows: a row of another mode never looks like one of whole images."""
+    title = f"{manifest.method.display_name} {manifest.dataset or manifest.checkpoint}"
+    return title if mode == WHOLE else f"{title}, {mode}"
 
 
-def _resolution(sizes: Sequence[Size]) -> str:
-    if len(set(sizes)) == 1:
-        return str(sizes[0])
-    return f"short side {min(min(size) for size in sizes)}"
+def _resolution(sizes: Sequence[Size], mode: Mode) -> str:
+    """What is compared with a row of equal resolution only: the mode is a part of it."""
+    one = len(set(sizes)) == 1
+    text = str(sizes[0]) if one else f"short side {min(min(size) for size in sizes)}"
+    return text if mode == WHOLE else f"{text}, {mode}"
 
 
 def _image_count(dataset: Dataset, limit: int | None) -> int:

@@ -13,14 +13,16 @@ from segdeploy.environment import describe_environment
 from segdeploy.errors import SegdeployError
 from segdeploy.pipeline.calibration import check_unseen, default_calibration, open_calibration
 from segdeploy.pipeline.make import EngineRequest, export_options, make_artifact
+from segdeploy.pipeline.modes import WHOLE, Mode, check_mode
 from segdeploy.pipeline.segment import is_artifact, read_artifact
 from segdeploy.pipeline.source import Source, find_checkpoint, resolve_source
-from segdeploy.recipes import load_model, load_targets, model_names
+from segdeploy.recipes import Target, load_model, load_targets, model_names
 from segdeploy.report import Report
-from segdeploy.spec import Output, Precision, Runtime
+from segdeploy.spec import Output, Precision, Runtime, Size
 
 logger = logging.getLogger(__name__)
 
+ONE_PASS = "mIoU of ms+flip, but fps and resolution of one pass over the whole image"
 SPEED_ONLY = "speed-only"  # the calibration set where scores do not matter
 
 
@@ -56,7 +58,7 @@ def compare(
         environment=environment,
         command=comparison.command,
         created=comparison.created,
-        targets=load_targets(),
+        targets=_targets(options.mode),
     )
     if json_path is not None:
         _write(json_path, report.to_json())
@@ -64,6 +66,20 @@ def compare(
         pictures = _pictures(outcomes, options, report_path)
         _write(report_path, report.to_markdown(pictures))
     return report
+
+
+def _targets(mode: Mode) -> dict[str, Target]:
+    """The published rows, with the mIoU that was measured in this mode: none for crops."""
+    targets = load_targets()
+    if mode == WHOLE:
+        return targets
+    if mode != Mode(tta=True):
+        return {}
+    return {
+        name: replace(target, miou=target.miou_ms_flip, note=f"{ONE_PASS}. {target.note}".strip())
+        for name, target in targets.items()
+        if target.miou_ms_flip is not None
+    }
 
 
 def _names(comparison: Comparison, options: BenchOptions) -> tuple[str, ...]:
@@ -89,9 +105,9 @@ def _plan(name: str, comparison: Comparison, options: BenchOptions) -> Iterator[
     if not runtimes:
         return
     source = resolve_source(name, comparison.checkpoint, options.store)
-    known = find_facts(options.dataset)
-    size = known.nominal_size if known and known.uniform else None
-    traced = export_options(size=size, batch=1, precision=Precision.FP32, output=output)
+    traced = export_options(
+        size=_traced_size(options), batch=1, precision=Precision.FP32, output=output
+    )
     for precision in comparison.precisions:
         calibration = comparison.calibration
         if precision is Precision.INT8:
@@ -121,6 +137,7 @@ def _plan_artifact(name: str, comparison: Comparison, options: BenchOptions) -> 
     """The artifact, after its own checkpoint in PyTorch where that is at hand."""
     path = Path(name)
     manifest = read_artifact(path).manifest
+    check_mode(manifest, options.mode)
     checkpoint = find_checkpoint(manifest, comparison.checkpoint, options.store)
     if checkpoint is None:
         logger.warning("%s: no PyTorch row, %s is not at hand", name, manifest.checkpoint)
@@ -137,10 +154,22 @@ def _plan_artifact(name: str, comparison: Comparison, options: BenchOptions) -> 
 
 
 def _output(options: BenchOptions) -> Output:
-    """Logits where images are resized for the test: mmseg resizes the logits back, not labels."""
+    """Logits where images are resized for the test, or scores averaged: labels cannot be."""
     known = find_facts(options.dataset)
-    needs_logits = known is not None and known.scale is not None and not known.uniform
-    return Output.LOGITS if needs_logits else Output.LABELS
+    resized = known is not None and known.scale is not None and not known.uniform
+    return Output.LOGITS if resized or options.mode != WHOLE else Output.LABELS
+
+
+def _traced_size(options: BenchOptions) -> Size | None:
+    """The one size that the network will see, if there is one."""
+    known = find_facts(options.dataset)
+    if options.mode.tta or known is None or not known.uniform:
+        return None
+    size, crop = known.nominal_size, options.mode.crop
+    if crop is None:
+        return size
+    fits = crop.height <= size.height and crop.width <= size.width
+    return crop if fits else None
 
 
 def _pictures(outcomes: list[Outcome], options: BenchOptions, report: Path) -> tuple[str, ...]:

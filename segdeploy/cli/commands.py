@@ -16,16 +16,23 @@ from segdeploy.cli.options import (
     BuildTarget,
     Calibration,
     Checkpoint,
+    Crop,
     Data,
     Json,
     Model,
+    ModeName,
+    Passage,
+    Stride,
+    Tta,
+    Tuned,
     parse_batch,
     parse_list,
+    parse_mode,
     parse_size,
 )
 from segdeploy.errors import SegdeployError
 from segdeploy.recipes import load_model, load_targets, model_names
-from segdeploy.spec import Device, Output, Precision, Runtime
+from segdeploy.spec import Device, Output, Precision, Runtime, Tuning
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -91,13 +98,23 @@ def export(
     batch: Annotated[str, typer.Option(metavar="N|dynamic", help="Images at a time.")] = "1",
     precision: Annotated[Precision, typer.Option(help="fp32 or fp16.")] = Precision.FP32,
     output: Annotated[Output, typer.Option(help="A label map, or raw logits.")] = Output.LABELS,
+    plain: Annotated[bool, typer.Option("--plain", help="As trained, not rewritten.")] = False,
+    tuning: Annotated[
+        Tuned | None,
+        typer.Option("--for", help="Rewrite for one kind of machine. Default: decided later."),
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say what each rewrite saved.")
+    ] = False,
     verify: Annotated[bool, typer.Option(help="Compare the graph with PyTorch.")] = True,
     json: Json = False,
 ) -> None:
     """Trace a model to ONNX and prove that it equals PyTorch."""
     if size is not None and dynamic:
         raise typer.BadParameter("--size and --dynamic exclude each other")
-    from segdeploy.cli.tables import exported_facts, exported_json
+    if plain and tuning is not None:
+        raise typer.BadParameter("--plain and --for exclude each other")
+    from segdeploy.cli.tables import exported_facts, exported_json, step_table
     from segdeploy.pipeline.graphs import export_model
     from segdeploy.pipeline.make import default_graph_path, export_options
     from segdeploy.pipeline.source import resolve_source
@@ -108,13 +125,16 @@ def export(
         batch=parse_batch(batch),
         precision=precision,
         output=output,
+        tuning=Tuning.PLAIN if plain else Tuning(tuning or Tuning.ANY),
     )
     place = out or default_graph_path(source, options, STORE)
-    graph, parities = export_model(source, options, place, verify=verify)
+    exported = export_model(source, options, place, verify=verify)
     if json:
-        printing.show_json(exported_json(graph, parities))
-    else:
-        printing.show_facts(exported_facts(graph, parities))
+        printing.show_json(exported_json(exported))
+        return
+    printing.show_facts(exported_facts(exported))
+    if explain:
+        printing.show_table(step_table(exported.steps))
 
 
 @app.command("build-engine", epilog="Example: segdeploy build-engine demo --int8")
@@ -173,14 +193,19 @@ def predict(
         Runtime | None, typer.Option(help="What runs it. Default: its own, or onnxruntime.")
     ] = None,
     device: Annotated[Device, typer.Option(help="Where it runs.")] = Device.CPU,
+    mode: ModeName = Passage.WHOLE,
+    crop: Crop = None,
+    stride: Stride = None,
+    tta: Tta = False,
     json: Json = False,
 ) -> None:
     """Write the label map of each image: a PNG of class ids, as large as the image."""
     from segdeploy.pipeline.segment import find_images, open_named, segment_files
 
+    passage = parse_mode(mode, crop, stride, tta=tta)
     files = find_images(images)
     with open_named(artifact, checkpoint, runtime, device, STORE) as session:
-        written = segment_files(session, files, out, overlay=overlay)
+        written = segment_files(session, files, out, overlay=overlay, mode=passage)
     paths = [str(path) for path in written]
     printing.show_json(paths) if json else print("\n".join(paths))
 
@@ -204,6 +229,10 @@ def bench(
     device: Annotated[Device, typer.Option(help="Where it runs.")] = Device.CPU,
     limit: Annotated[int | None, typer.Option(min=1, help="Score the first N images only.")] = None,
     speed_only: Annotated[bool, typer.Option("--speed-only", help="fps without the data.")] = False,
+    mode: ModeName = Passage.WHOLE,
+    crop: Crop = None,
+    stride: Stride = None,
+    tta: Tta = False,
     json: Annotated[Path | None, typer.Option(metavar="F", help="Write the rows as JSON.")] = None,
     report: Annotated[Path | None, typer.Option(metavar="F.md", help="Write a page.")] = None,
 ) -> None:
@@ -227,6 +256,7 @@ def bench(
             limit=limit,
             speed_only=speed_only,
             device=device,
+            mode=parse_mode(mode, crop, stride, tta=tta),
             store=STORE,
         ),
         json_path=json,

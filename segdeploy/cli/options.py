@@ -2,13 +2,16 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from segdeploy.artifacts import Store
 from segdeploy.errors import SegdeployError
 from segdeploy.spec import Size
+
+if TYPE_CHECKING:
+    from segdeploy.pipeline.modes import Mode
 
 DEFAULT_MODEL = "demo"  # the one whose weights come with the package
 DATA = Path("data")  # where data sets are looked for
@@ -48,6 +51,13 @@ class BuildTarget(StrEnum):
     TENSORRT_RTX = "tensorrt-rtx"
 
 
+class Tuned(StrEnum):
+    """What `export --for` rewrites for."""
+
+    CPU = "cpu"
+    GPU = "gpu"
+
+
 def parse_size(text: str) -> Size:
     """Height and width, such as 512x1024."""
     try:
@@ -74,3 +84,43 @@ def parse_list(text: str, known: type[E], option: str) -> tuple[E, ...]:
                 f"{option} {text}: {value!r} is unknown, wanted {', '.join(known)}"
             )
     return tuple(known(value) for value in values)
+
+
+class Passage(StrEnum):
+    """What `--mode` says: how much of an image the network sees at a time."""
+
+    WHOLE = "whole"
+    SLIDE = "slide"
+
+
+ModeName = Annotated[
+    Passage, typer.Option("--mode", help="The whole image, or crops whose scores are averaged.")
+]
+Crop = Annotated[
+    str | None, typer.Option("--crop", metavar="HxW", help="Of --mode slide: size of a crop.")
+]
+Stride = Annotated[
+    str | None, typer.Option("--stride", metavar="HxW", help="Of --mode slide: from crop to crop.")
+]
+Tta = Annotated[
+    bool, typer.Option("--tta", help="Average six scales and their mirror images: mmseg's ms+flip.")
+]
+
+
+def parse_mode(name: Passage, crop: str | None, stride: str | None, *, tta: bool) -> "Mode":
+    """How an image passes through the network, of the four options that say so."""
+    from segdeploy.pipeline.modes import Mode
+
+    sides = [text for text in (crop, stride) if text is not None]
+    if name is Passage.WHOLE and sides:
+        raise typer.BadParameter("--crop and --stride go with --mode slide")
+    if name is Passage.SLIDE and len(sides) < 2:
+        raise typer.BadParameter("--mode slide wants --crop HxW and --stride HxW")
+    try:
+        return Mode(
+            crop=None if crop is None else parse_size(crop),
+            stride=None if stride is None else parse_size(stride),
+            tta=tta,
+        )
+    except SegdeployError as error:
+        raise typer.BadParameter(error.problem) from error

@@ -8,14 +8,15 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from segdeploy.artifacts import Artifact, EnginePlan, Graph
+from segdeploy.artifacts import Artifact, EnginePlan
 from segdeploy.environment import Finding
 from segdeploy.recipes import Target
-from segdeploy.spec import ModelSpec, Output
+from segdeploy.spec import MaskPlace, ModelSpec, Output
 
 if TYPE_CHECKING:
-    from segdeploy.export import Parity
     from segdeploy.pipeline.engines import Built
+    from segdeploy.pipeline.graphs import Exported
+    from segdeploy.rewrite.passes import Step
 
 
 def model_rows(specs: Sequence[ModelSpec], targets: Mapping[str, Target]) -> list[dict[str, Any]]:
@@ -47,22 +48,53 @@ def model_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def exported_json(graph: Graph, parities: "Sequence[Parity]") -> dict[str, Any]:
+def exported_json(exported: "Exported") -> dict[str, Any]:
     """An exported graph for machines."""
-    return {"graph": str(graph.path), "parity": [asdict(parity) for parity in parities]}
-
-
-def exported_facts(graph: Graph, parities: "Sequence[Parity]") -> dict[str, Any]:
-    """An exported graph for people: how it compares with PyTorch, worst over the sizes."""
-    if not parities:
-        return {"graph": graph.path, "verified": "no"}
+    manifest = exported.graph.manifest
     return {
-        "graph": graph.path,
+        "graph": str(exported.graph.path),
+        "tuning": manifest.tuning,
+        "rewrites": [asdict(step) for step in exported.steps],
+        "parity": [asdict(parity) for parity in exported.parities],
+    }
+
+
+def exported_facts(exported: "Exported") -> dict[str, Any]:
+    """An exported graph for people: how it compares with PyTorch, worst over the sizes."""
+    parities = exported.parities
+    facts = {"graph": exported.graph.path, "work": _saved(exported.steps)}
+    if not parities:
+        return {**facts, "verified": "no"}
+    return {
+        **facts,
         "verified": ", ".join(f"{parity.batch}x{parity.size}" for parity in parities),
         "largest logit difference": f"{max(p.logit_error for p in parities):.2e}",
         "logit range": f"{min(p.logit_range for p in parities):.1f}",
         "equal labels": f"{min(p.equal_labels for p in parities):.4%}",
     }
+
+
+def _saved(steps: "Sequence[Step]") -> str:
+    """Multiplications before and after all passes."""
+    if not steps or steps[0].before.macs == steps[-1].after.macs:
+        return ""
+    return f"{steps[-1].after.macs / 1e9:.2f} of {steps[0].before.macs / 1e9:.2f} GMAC"
+
+
+def step_table(steps: "Sequence[Step]") -> Table:
+    """What each pass saved: GMAC of convolutions and products, megabytes written, nodes."""
+    table = _table("rewrite", "places", "GMAC", "", "MB written", "", "nodes", "")
+    for step in steps:
+        row = [step.name, str(step.places)]
+        for before, after, scale, digits in (
+            (step.before.macs, step.after.macs, 1e9, 2),
+            (step.before.bytes, step.after.bytes, 1e6, 1),
+            (step.before.nodes, step.after.nodes, 1, 0),
+        ):
+            row += [f"{before / scale:.{digits}f} > {after / scale:.{digits}f}"]
+            row += [f"{(after - before) / scale:+.{digits}f}" if after != before else ""]
+        table.add_row(*row)
+    return table
 
 
 def built_json(built: "Built") -> dict[str, Any]:
@@ -124,6 +156,8 @@ def artifact_facts(artifact: Artifact) -> dict[str, Any]:
         "weights": "random, for speed only" if manifest.is_random else manifest.checkpoint,
         "weights sha256": "" if manifest.is_random else manifest.checkpoint_sha256,
         "calibration": manifest.calibration,
+        "rewritten": ", ".join(manifest.rewrites),
+        "mask": "made by the session" if manifest.mask is MaskPlace.HOST else "",
         "runs on": manifest.machine,
         "made with": ", ".join(f"{name} {version}" for name, version in manifest.versions),
     }

@@ -5,8 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from segdeploy import __version__
 from segdeploy.artifacts import (
     EnginePlan,
     Graph,
@@ -17,17 +20,19 @@ from segdeploy.artifacts import (
 )
 from segdeploy.cuda import driver_problem
 from segdeploy.datasets import find_facts
+from segdeploy.datasets.scenes import draw_scene
 from segdeploy.environment import query_gpus
 from segdeploy.errors import SegdeployError, needs
 from segdeploy.nvinfer import MODULES, load_library
-from segdeploy.spec import INPUT, MIN_SIDE, Precision, Runtime, Size
+from segdeploy.pipeline.graphs import nominal_size
+from segdeploy.spec import INPUT, MIN_SIDE, MaskPlace, Output, Precision, Runtime, Size, Tuning
 
 if TYPE_CHECKING:
     from segdeploy.engine.options import ShapeProfile
 
 MAX_BATCH = 8  # of a dynamic engine
-USUAL = Size(512, 1024)  # what a dynamic engine is fastest at, where no data set says otherwise
 LARGEST = Size(1024, 2048)
+LOGIT_ERROR = 1e-3  # of the logit range, as on export; measured: at most 6e-6
 
 
 @dataclass(frozen=True)
@@ -67,15 +72,33 @@ def build_engine(graph: Graph, runtime: Runtime, out: Path) -> Built:
 
 def _build_onnxruntime(graph: Graph, out: Path) -> Built:
     with needs("onnxruntime", extra="onnxruntime"):
+        from segdeploy.rewrite.passes import prepare_for_cpu
         from segdeploy.runtime.onnxruntime import VERSION, optimize_graph, processor_kind
-    request = request_hash(graph=graph.manifest.request, runtime=VERSION, machine=processor_kind())
+    from segdeploy.graph import read_model
+
+    _check_tuning(graph, Tuning.CPU)
+    request = request_hash(
+        graph=graph.manifest.request,
+        segdeploy=__version__,
+        runtime=VERSION,
+        machine=processor_kind(),
+        mask=MaskPlace.HOST,
+    )
     if (present := _existing(out, request)) is not None:
         return Built(present, seconds=0)
     start = time.perf_counter()
-    optimize_graph(graph.path, out)
+    given = read_model(graph.path)
+    model, steps = prepare_for_cpu(given, graph.manifest.tuning, nominal_size(graph.manifest))
+    rewrites = tuple(step.name for step in steps if step.places)
+    if set(rewrites) - {"leave_mask_to_host"}:
+        _check_same_logits(graph, given, model)
+    optimize_graph(model.SerializeToString(), out)
     seconds = time.perf_counter() - start
     manifest = replace(
         graph.manifest,
+        tuning=graph.manifest.tuning if graph.manifest.tuning is Tuning.PLAIN else Tuning.CPU,
+        rewrites=(*graph.manifest.rewrites, *rewrites),
+        mask=MaskPlace.HOST if graph.manifest.output is Output.LABELS else MaskPlace.GRAPH,
         runtime=Runtime.ONNXRUNTIME,
         runtime_version=VERSION,
         machine=processor_kind(),
@@ -84,10 +107,43 @@ def _build_onnxruntime(graph: Graph, out: Path) -> Built:
     return Built(_save(graph, manifest, out), seconds)
 
 
+def _check_same_logits(graph: Graph, given: Any, rewritten: Any) -> None:
+    """The graph was compared with PyTorch; what became of it is compared with the graph."""
+    from segdeploy.graph import logits_tensor, with_outputs
+    from segdeploy.runtime.onnxruntime import OnnxRuntimeSession
+
+    size = nominal_size(graph.manifest)
+    images = np.stack([draw_scene(k, size)[0] for k in range(graph.manifest.batch or 2)])
+    found = []
+    for model in (given, rewritten):
+        name = logits_tensor(model)
+        exposed = with_outputs(model, [name]).SerializeToString()
+        with OnnxRuntimeSession(exposed, replace(graph.manifest, output=Output.LOGITS)) as session:
+            found.append(session.outputs(images)[name])
+    error = float(np.abs(found[1] - found[0]).max())
+    if not error <= LOGIT_ERROR * float(np.ptp(found[0])):  # also where it is not a number
+        raise SegdeployError(
+            f"{graph.path}: its logits differ by {error:.2e} once rewritten; nothing was built",
+            hint=f"segdeploy export {graph.manifest.model} --plain is not rewritten; "
+            "please report this",
+        )
+
+
+def _check_tuning(graph: Graph, wanted: Tuning) -> None:
+    """A graph that was rewritten for another kind of machine is right but slow."""
+    found = graph.manifest.tuning
+    if found not in (Tuning.PLAIN, Tuning.ANY, wanted):
+        raise SegdeployError(
+            f"{graph.path}: is rewritten for a {found}, this engine is for a {wanted}",
+            hint=f"segdeploy export {graph.manifest.model} without --for serves both",
+        )
+
+
 def _build_tensorrt(graph: Graph, runtime: Runtime, out: Path) -> Built:
     from segdeploy.engine.builder import build_plan
     from segdeploy.engine.options import EngineOptions
 
+    _check_tuning(graph, Tuning.GPU)
     if graph.manifest.quantization == Runtime.ONNXRUNTIME:
         raise SegdeployError(
             f"{graph.path}: is quantized for ONNX Runtime, {runtime} refuses its zero points",
@@ -148,7 +204,7 @@ def _profiles(manifest: Manifest) -> "tuple[ShapeProfile, ...]":
     else:
         facts = find_facts(manifest.dataset)
         smallest = Size(MIN_SIDE, MIN_SIDE)
-        usual = facts.nominal_size if facts else USUAL
+        usual = nominal_size(manifest)
         # Upright images turn the long side: both axes must reach it.
         largest = Size(max(facts.scale), max(facts.scale)) if facts and facts.scale else LARGEST
     few, many = (1, MAX_BATCH) if manifest.batch is None else (manifest.batch, manifest.batch)

@@ -1,48 +1,80 @@
 """From a checkpoint to a graph, and from a floating graph to an int8 one."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segdeploy.artifacts import Graph, request_hash, writing
+from segdeploy.artifacts import Graph, Manifest, request_hash, writing
+from segdeploy.datasets import find_facts
 from segdeploy.datasets.scenes import draw_scene
 from segdeploy.errors import SegdeployError, needs
 from segdeploy.images import resize
 from segdeploy.pipeline.calibration import CalibrationImages
 from segdeploy.pipeline.source import Source
 from segdeploy.progress import progress_bar, track
-from segdeploy.spec import Images, Output, Precision, Runtime, Size
+from segdeploy.spec import Images, Output, Precision, Runtime, Size, Tuning
 
 if TYPE_CHECKING:
     from segdeploy.export import ExportOptions, Parity
+    from segdeploy.rewrite.passes import Step
+
+USUAL = Size(512, 1024)  # of an image, where no data set says otherwise
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A graph, how it compares with PyTorch, and what each rewrite saved."""
+
+    graph: Graph
+    parities: tuple["Parity", ...]
+    steps: tuple["Step", ...]
 
 
 def export_model(
     source: Source, options: "ExportOptions", out: Path, *, verify: bool = True
-) -> tuple[Graph, tuple["Parity", ...]]:
-    """Export a graph and prove it equal to PyTorch; nothing is left behind if it is not."""
+) -> Exported:
+    """Export and rewrite a graph and prove it equal to PyTorch; if it is not, nothing is left."""
     with needs("torch", "onnxscript", extra="torch"):
         from segdeploy.export import export_graph
     if out.suffix != ".onnx":
         raise SegdeployError(f"{out}: wanted a name that ends in .onnx")
     with writing(out) as temporary:
         with progress_bar(f"exporting {source.spec.name}", total=None):
-            graph = export_graph(source.spec, source.checkpoint, temporary, options=options)
+            plain = export_graph(source.spec, source.checkpoint, temporary, options=options)
+            graph, steps = rewrite_graph(plain, options.tuning)
         parities = _verify(graph, source, options) if verify else ()
-    return replace(graph, path=out), parities
+    return Exported(replace(graph, path=out), parities, steps)
+
+
+def rewrite_graph(graph: Graph, tuning: Tuning) -> tuple[Graph, tuple["Step", ...]]:
+    """Replace the file of a plain graph by its rewritten form."""
+    from segdeploy.graph import read_model, save_graph
+    from segdeploy.rewrite.passes import PASSES, rewrite_model
+
+    model, steps = rewrite_model(
+        read_model(graph.path), PASSES[tuning], nominal_size(graph.manifest)
+    )
+    names = tuple(step.name for step in steps if step.places)
+    manifest = replace(graph.manifest, tuning=tuning, rewrites=names)
+    return save_graph(model, manifest, graph.path), steps
+
+
+def nominal_size(manifest: Manifest) -> Size:
+    """Of an image: the graph's own, else what its data set's images have at test time."""
+    facts = find_facts(manifest.dataset)
+    return manifest.size or (facts.nominal_size if facts else USUAL)
 
 
 def existing_or_exported(source: Source, options: "ExportOptions", out: Path) -> Graph:
     """The graph at `out` if it was made of the very same input, otherwise a fresh one."""
     with needs("torch", "onnxscript", extra="torch"):
         from segdeploy.export import request_of
-    return (
-        _existing(out, request_of(source.spec, source.checkpoint, options))
-        or (export_model(source, options, out)[0])
+    return _existing(out, request_of(source.spec, source.checkpoint, options)) or (
+        export_model(source, options, out).graph
     )
 
 
@@ -104,6 +136,11 @@ def quantize_graph(
     if (present := _existing(out, request)) is not None:
         return present
     model = read_model(graph.path)
+    if graph.manifest.tuning is Tuning.CPU:
+        raise SegdeployError(
+            f"{graph.path}: is rewritten for float32 on a CPU, which int8 would lose accuracy with",
+            hint="export it without --for cpu",
+        )
     if graph.manifest.precision is Precision.INT8:
         raise SegdeployError(f"{graph.path}: is an int8 graph already")
     observed = observe_graph(model).SerializeToString()

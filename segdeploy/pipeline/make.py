@@ -10,7 +10,7 @@ from segdeploy.pipeline.calibration import default_calibration, open_calibration
 from segdeploy.pipeline.engines import Built, build_engine
 from segdeploy.pipeline.graphs import existing_or_exported, quantize_graph
 from segdeploy.pipeline.source import Source, resolve_source
-from segdeploy.spec import Device, Output, Precision, Runtime, Size
+from segdeploy.spec import Device, Output, Precision, Runtime, Size, Tuning
 
 if TYPE_CHECKING:
     from segdeploy.export import ExportOptions
@@ -101,18 +101,30 @@ def _in_precision(graph: Graph, request: EngineRequest) -> Graph:
 def default_graph_path(source: Source, options: "ExportOptions", store: Store) -> Path:
     """For example artifacts/demo/fp32.onnx, or artifacts/fcn-ade20k/fp16-dynamic-logits.onnx."""
     size = None if options.size == source.spec.size else options.size or "dynamic"
-    parts = [options.precision, size, f"batch{options.batch or 'N'}", options.output]
-    parts = [part for part in parts if part and part not in ("batch1", Output.LABELS)]
+    parts = [
+        options.precision,
+        size,
+        f"batch{options.batch or 'N'}",
+        options.output,
+        options.tuning,
+    ]
+    usual = ("batch1", Output.LABELS, Tuning.ANY)
+    parts = [part for part in parts if part and part not in usual]
     return store.graph(source.spec.name, "-".join(map(str, parts)))
 
 
 def export_options(
-    *, size: Size | None, batch: int | None, precision: Precision, output: Output
+    *,
+    size: Size | None,
+    batch: int | None,
+    precision: Precision,
+    output: Output,
+    tuning: Tuning = Tuning.ANY,
 ) -> "ExportOptions":
     """How a graph is traced; an error says what to install if nothing here can trace."""
     with needs("torch", "onnxscript", extra="torch"):
         from segdeploy.export import ExportOptions
-    return ExportOptions(size=size, batch=batch, precision=precision, output=output)
+    return ExportOptions(size=size, batch=batch, precision=precision, output=output, tuning=tuning)
 
 
 def _floating(request: EngineRequest) -> Precision:

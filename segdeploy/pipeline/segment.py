@@ -4,23 +4,27 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from segdeploy.artifacts import Artifact, EnginePlan, Store
 from segdeploy.datasets import find_facts
 from segdeploy.errors import SegdeployError
 from segdeploy.images import (
     SUFFIXES,
     list_images,
-    network_input,
     read_image,
     resize,
     resize_labels,
     write_png,
 )
 from segdeploy.images import overlay as paint
-from segdeploy.masks import labels_from_logits
 from segdeploy.pipeline.make import EngineRequest, export_options, make_artifact
+from segdeploy.pipeline.modes import (
+    WHOLE,
+    Mode,
+    best_labels,
+    mode_input,
+    run_one,
+    segment_averaged,
+)
 from segdeploy.pipeline.source import resolve_source
 from segdeploy.progress import track
 from segdeploy.runtime import Session, open_session
@@ -54,22 +58,26 @@ def protocol_scale(dataset: str | None) -> tuple[int, int] | None:
     return known.scale if known else None
 
 
-def segment_input(session: Session, image: Image, original: Size) -> LabelMap:
+def segment_input(session: Session, image: Image, original: Size, mode: Mode = WHOLE) -> LabelMap:
     """A network input, already resized, to the label map at the original size, as mmseg makes it.
 
     Args:
         session: whose artifact takes images of this size.
-        image: resized as the test protocol says.
+        image: resized as the test protocol and the mode say.
         original: size of the image before that.
+        mode: how it passes through the network.
 
     Raises:
-        SegdeployError: the sizes differ and the artifact returns labels: mmseg resizes the logits
-            twice, which labels cannot stand in for.
+        SegdeployError: the artifact cannot be run in this mode; or the sizes differ and the
+            artifact returns labels: mmseg resizes the logits twice, which labels cannot stand in
+            for.
     """
+    if mode != WHOLE:
+        return segment_averaged(session, image, original, mode)
     network = Size(*image.shape[:2])
-    result = session.run(_batch_of(session, image))[0]
+    result = run_one(session, image)
     if session.manifest.output is Output.LOGITS:
-        return labels_from_logits(result, network, original)
+        return best_labels(result, network, original)
     if network != original:
         raise SegdeployError(
             f"the image was resized from {original} to {network}, and this artifact returns labels",
@@ -79,25 +87,21 @@ def segment_input(session: Session, image: Image, original: Size) -> LabelMap:
     return labels
 
 
-def segment(session: Session, image: Image) -> LabelMap:
+def segment(session: Session, image: Image, mode: Mode = WHOLE) -> LabelMap:
     """An image of any size to its label map of the same size.
 
-    The image is resized as the data set's test protocol says, or to the artifact's own size if that
-    is fixed; labels come back by nearest neighbour then, logits exactly.
+    The image is resized as the data set's test protocol and the mode say. A whole image is resized
+    to the artifact's own size if that is fixed; labels come back by nearest neighbour then, logits
+    exactly.
     """
     manifest = session.manifest
     original = Size(*image.shape[:2])
-    fitted = network_input(image, protocol_scale(manifest.dataset))
-    if manifest.size is not None:
+    fitted = mode_input(image, protocol_scale(manifest.dataset), mode)
+    if mode == WHOLE and manifest.size is not None:
         fitted = resize(image, manifest.size)
-    if manifest.output is Output.LOGITS:
-        return segment_input(session, fitted, original)
+    if mode != WHOLE or manifest.output is Output.LOGITS:
+        return segment_input(session, fitted, original, mode)
     return resize_labels(segment_input(session, fitted, Size(*fitted.shape[:2])), original)
-
-
-def _batch_of(session: Session, image: Image) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
-    """A batch of one, or of what a static artifact wants, filled with copies."""
-    return np.repeat(image[None], session.manifest.batch or 1, axis=0)
 
 
 def open_named(
@@ -132,14 +136,14 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
 
 
 def segment_files(
-    session: Session, files: Sequence[Path], out: Path, *, overlay: bool
+    session: Session, files: Sequence[Path], out: Path, *, overlay: bool, mode: Mode = WHOLE
 ) -> list[Path]:
     """Write NAME.png, the class ids of each image, and with `overlay` NAME-overlay.png."""
     _check_places(files, out, overlay=overlay)
     written = []
     for path in track(files, "segmenting", len(files)):
         image = read_image(path)
-        labels = segment(session, image)
+        labels = segment(session, image, mode)
         written.append(out / f"{path.stem}.png")
         write_png(written[-1], labels)
         if overlay:

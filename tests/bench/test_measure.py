@@ -11,8 +11,12 @@ from onnx import TensorProto, helper, numpy_helper
 from segdeploy.artifacts import Manifest
 from segdeploy.bench.measure import BenchOptions, Subject, measure
 from segdeploy.errors import SegdeployError
+from segdeploy.evaluate import evaluate
 from segdeploy.graph import OPSET, save_graph
 from segdeploy.images import write_png
+from segdeploy.pipeline.modes import Mode
+from segdeploy.pipeline.segment import read_artifact, segment
+from segdeploy.runtime import open_session
 from segdeploy.spec import ClassSet, Method, Output, Runtime, Size
 
 SIZE = Size(40, 56)
@@ -37,6 +41,37 @@ def write_graph(path: Path, manifest: Manifest) -> Path:
     opset = helper.make_opsetid("", OPSET)
     model: onnx.ModelProto = helper.make_model(graph, opset_imports=[opset], ir_version=10)
     return save_graph(model, manifest, path).path
+
+
+def write_logits_graph(path: Path, manifest: Manifest) -> Path:
+    """A network of three classes that sums the red values from the top: crops change its scores."""
+    height, width = manifest.size or ("h", "w")
+    classes = np.arange(3, dtype=np.float32).reshape(1, 3, 1, 1)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["image", "red"], ["reds"], axis=3),
+            helper.make_node("Cast", ["reds"], ["values"], to=TensorProto.FLOAT),
+            helper.make_node("Unsqueeze", ["values", "axis"], ["map"]),
+            helper.make_node("CumSum", ["map", "down"], ["sums"]),
+            helper.make_node("Mod", ["sums", "three"], ["rest"], fmod=1),
+            helper.make_node("Sub", ["rest", "classes"], ["distance"]),
+            helper.make_node("Abs", ["distance"], ["size"]),
+            helper.make_node("Neg", ["size"], ["logits"]),
+        ],
+        "red",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, height, width, 3])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 3, height, width])],
+        [
+            numpy_helper.from_array(np.array(0), "red"),
+            numpy_helper.from_array(np.array([1]), "axis"),
+            numpy_helper.from_array(np.array(2), "down"),
+            numpy_helper.from_array(np.array(3, np.float32), "three"),
+            numpy_helper.from_array(classes, "classes"),
+        ],
+    )
+    opset = helper.make_opsetid("", OPSET)
+    model: onnx.ModelProto = helper.make_model(graph, opset_imports=[opset], ir_version=10)
+    return save_graph(model, replace(manifest, output=Output.LOGITS), path).path
 
 
 @pytest.fixture
@@ -116,3 +151,41 @@ def test_random_weights_have_a_speed_and_no_score(tmp_path, dataset):
 def test_the_size_of_a_folders_images_is_known_without_scoring_them(dataset):
     assert BenchOptions(dataset=str(dataset)).nominal_size() == SIZE
     assert BenchOptions(dataset="cityscapes").nominal_size() == Size(1024, 2048)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mode", "name"),
+    [
+        (Mode(tta=True), "ms+flip"),
+        (Mode(crop=Size(32, 48), stride=Size(20, 30)), "slide 32x48 by 20x30"),
+    ],
+    ids=str,
+)
+def test_what_is_timed_and_scored_is_in_the_mode_that_the_row_names(tmp_path, dataset, mode, name):
+    path = write_logits_graph(tmp_path / "red.onnx", replace(MANIFEST, size=None))
+    options = BenchOptions(dataset=str(dataset), threads=1, mode=mode)
+
+    row = measure(Subject(artifact=path), options).measurement
+
+    with open_session(read_artifact(path), threads=1) as session:
+        expected = evaluate(lambda image: segment(session, image, mode), options.open()[0])
+        whole = evaluate(lambda image: segment(session, image), options.open()[0])
+    assert row.aacc == pytest.approx(100 * expected.aacc())
+    assert row.aacc != pytest.approx(100 * whole.aacc(), abs=1)
+    assert row.resolution == f"40x56, {name}"
+    assert row.name == f"FCN red.pth, {name}"
+    assert row.images == 4
+
+
+@pytest.mark.slow
+def test_crops_are_timed_on_images_of_the_usual_size(tmp_path):
+    path = write_logits_graph(tmp_path / "red.onnx", MANIFEST)
+    usual = BenchOptions(dataset="demo").nominal_size()
+    options = BenchOptions(
+        dataset="demo", speed_only=True, max_seconds=1, mode=Mode(crop=SIZE, stride=SIZE)
+    )
+
+    row = measure(Subject(artifact=path), options).measurement
+
+    assert row.resolution == f"{usual}, slide 40x56 by 40x56"

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +13,7 @@ from segdeploy.bench.measure import BenchOptions, Outcome, Subject
 from segdeploy.bench.run import Comparison, compare
 from segdeploy.errors import SegdeployError
 from segdeploy.graph import read_model, save_graph
+from segdeploy.pipeline.modes import WHOLE, Mode
 from segdeploy.report import Measurement
 from segdeploy.spec import Device, Method, Output, Precision, Runtime, Size
 from segdeploy.timing import Latency
@@ -122,3 +124,70 @@ def test_a_copy_of_an_artifact_is_another_subject(measured, options, known, tmp_
         known,
         tmp_path / "copy.onnx",
     ]
+
+
+SLIDE = Mode(crop=Size(512, 1024), stride=Size(341, 683))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "mode", "size", "output"),
+    [
+        ("cityscapes", WHOLE, Size(1024, 2048), Output.LABELS),
+        ("cityscapes", SLIDE, Size(512, 1024), Output.LOGITS),
+        ("cityscapes", Mode(tta=True), None, Output.LOGITS),
+        ("cityscapes", replace(SLIDE, tta=True), None, Output.LOGITS),
+        ("cityscapes", Mode(crop=Size(1025, 64), stride=Size(9, 9)), None, Output.LOGITS),
+        ("ade20k", WHOLE, None, Output.LOGITS),
+        ("ade20k", SLIDE, None, Output.LOGITS),
+    ],
+    ids=str,
+)
+def test_graphs_are_traced_for_the_sizes_that_the_mode_needs(
+    measured, options, monkeypatch, tmp_path, dataset, mode, size, output
+):
+    traced = []
+
+    def record(_source, export, *_rest):
+        traced.append(export)
+        return SimpleNamespace(path=tmp_path / "made.onnx")
+
+    monkeypatch.setattr(run, "make_artifact", record)
+
+    compare(
+        Comparison(subjects=("fcn",), checkpoint="random:0"),
+        replace(options, dataset=dataset, mode=mode),
+    )
+
+    assert [(export.size, export.output) for export in traced] == [(size, output)]
+    assert measured[0].output is output
+
+
+def test_an_artifact_that_the_mode_cannot_use_is_refused_before_anything_is_measured(
+    measured, options, known
+):
+    with pytest.raises(SegdeployError, match="the artifact returns labels"):
+        compare(
+            Comparison(subjects=("fcn", str(known)), checkpoint="random:0", runtimes=()),
+            replace(options, mode=Mode(tta=True)),
+        )
+
+    assert measured == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "mious"),
+    [
+        (Mode(tta=True), {"fcn-cityscapes": 73.34}),
+        (SLIDE, {}),
+        (replace(SLIDE, tta=True), {}),
+    ],
+    ids=str,
+)
+def test_a_published_score_stands_beside_rows_of_its_own_mode_only(measured, options, mode, mious):
+    compared = Comparison(subjects=("fcn",), checkpoint="random:0", runtimes=())
+
+    report = compare(compared, replace(options, mode=mode))
+
+    assert {name: target.miou for name, target in report.targets.items()} == mious
+    assert all("fps and resolution of one pass" in t.note for t in report.targets.values())
+    assert compare(compared, options).targets["fcn-cityscapes"].miou == 71.19

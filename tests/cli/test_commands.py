@@ -16,11 +16,13 @@ import typer
 
 from segdeploy.cli import app, main
 from segdeploy.graph import read_graph
-from segdeploy.images import read_labels, write_png
+from segdeploy.images import read_image, read_labels, write_png
 from segdeploy.nets.checkpoint import random_checkpoint
+from segdeploy.pipeline.modes import Mode
+from segdeploy.pipeline.segment import segment
 from segdeploy.recipes import load_model, model_names
 from segdeploy.runtime.pytorch import PyTorchSession
-from segdeploy.spec import Size
+from segdeploy.spec import Output, Size
 
 pytestmark = pytest.mark.xdist_group("cli")  # one worker traces the tiny model once for all
 
@@ -157,6 +159,15 @@ def test_the_version_is_printed(segdeploy):
         ("build-engine", "demo", "--fp16", "--int8"),
         ("build-engine", "demo", "--target", "tvm"),
         ("predict", "demo", "a.png"),
+        ("predict", "demo", "a.png", "-o", "out", "--mode", "tiles"),
+        ("predict", "demo", "a.png", "-o", "out", "--crop", "64x64"),
+        ("predict", "demo", "a.png", "-o", "out", "--stride", "64x64", "--tta"),
+        ("predict", "demo", "a.png", "-o", "out", "--mode", "slide"),
+        ("predict", "demo", "a.png", "-o", "out", "--mode", "slide", "--crop", "64x64"),
+        ("bench", "demo", "--mode", "slide", "--stride", "64x64"),
+        ("bench", "demo", "--mode", "slide", "--crop", "64", "--stride", "64x64"),
+        ("bench", "demo", "--mode", "slide", "--crop", "64x64", "--stride", "65x64"),
+        ("bench", "demo", "--mode", "slide", "--crop", "16x16", "--stride", "9x9"),
         ("bench", "demo", "--precision", "fp32,fp64"),
         ("bench", "demo", "--runtime", "tvm"),
         ("bench", "demo", "--limit", "0"),
@@ -321,6 +332,59 @@ def test_predict_in_pytorch_gives_the_labels_of_pytorch(segdeploy, inside, tmp_p
     assert np.array_equal(read_labels(tmp_path / "1.png"), expected)
 
 
+MODES = [
+    (("--tta",), Mode(tta=True)),
+    (
+        ("--mode", "slide", "--crop", "48x64", "--stride", "32x43"),
+        Mode(crop=Size(48, 64), stride=Size(32, 43)),
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "mode"), MODES, ids=str)
+def test_predict_averages_as_it_is_told_to(segdeploy, inside, tmp_path, options, mode):
+    ended = segdeploy(
+        "predict", "tiny.toml", "scenes/images/1.png", "-o", tmp_path, "--runtime", "pytorch",
+        *options,
+    )  # fmt: skip
+
+    spec = load_model("tiny.toml")
+    with PyTorchSession(spec, random_checkpoint(spec, seed=0), output=Output.LOGITS) as session:
+        expected = segment(session, read_image(Path("scenes/images/1.png")), mode)
+    assert ended.code == 0, ended.err
+    assert np.array_equal(read_labels(tmp_path / "1.png"), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("options", "mode"), MODES, ids=str)
+def test_predict_averages_with_a_model_and_with_a_graph_of_logits(
+    segdeploy, inside, tmp_path, options, mode
+):
+    image, spec = Path("scenes/images/1.png"), load_model("tiny.toml")
+    graph = Path("artifacts/tiny/fp32-dynamic-logits.onnx")
+
+    of_model = segdeploy("predict", "tiny.toml", image, "-o", tmp_path / "model", *options)
+    of_graph = segdeploy("predict", graph, image, "-o", tmp_path / "graph", *options)
+
+    with PyTorchSession(spec, random_checkpoint(spec, seed=0), output=Output.LOGITS) as session:
+        expected = segment(session, read_image(image), mode)
+    assert (of_model.code, of_graph.code) == (0, 0), of_model.err + of_graph.err
+    for kind in ("model", "graph"):
+        assert (read_labels(tmp_path / kind / "1.png") == expected).mean() > 0.999
+
+
+@pytest.mark.parametrize("options", [options for options, _ in MODES], ids=str)
+@pytest.mark.parametrize("command", ["predict", "bench"])
+def test_a_graph_of_labels_cannot_be_averaged(segdeploy, graph, inside, tmp_path, command, options):
+    rest = ("scenes/images", "-o", tmp_path / "out") if command == "predict" else ("--speed-only",)
+
+    ended = segdeploy(command, graph, *rest, *options)
+
+    assert_error(ended, "the artifact returns labels")
+    assert "hint: export it with --output logits --dynamic" in ended.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_predict_refuses_a_damaged_image_by_name(segdeploy, graph, inside, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
 
@@ -358,6 +422,25 @@ def test_bench_measures_a_model_in_pytorch_alone(segdeploy, inside, tmp_path):
     assert ended.code == 0, ended.err
     (row,) = json.loads(rows.read_text())["rows"]
     assert (row["runtime"], row["miou"]) == ("pytorch", pytest.approx(100))
+
+
+@pytest.mark.slow
+def test_bench_names_the_mode_in_every_row(segdeploy, inside, tmp_path):
+    options, mode = MODES[1]
+
+    ended = segdeploy(
+        "bench", "tiny.toml", "--dataset", "scenes", "--runtime", "pytorch", "--limit", 1,
+        "--json", tmp_path / "rows.json", "--report", tmp_path / "page.md", *options,
+    )  # fmt: skip
+
+    assert ended.code == 0, ended.err
+    (row,) = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    assert row["resolution"] == f"64x96, {mode}"
+    assert row["title"].endswith(f", {mode}")
+    assert row["output"] == "logits"
+    assert row["miou"] is not None
+    assert str(mode) in (tmp_path / "page.md").read_text()
+    assert "slide" in ended.out
 
 
 @pytest.mark.slow

@@ -1,0 +1,343 @@
+"""What the rewrites gain on a CPU: each model plain and rewritten, beside its peers, in one run.
+
+    python benchmarks/rewrites.py compare --out benchmarks/results/rewrites-cpu.json
+        [--openvino PYTHON] [--mmseg PYTHON]
+    python benchmarks/rewrites.py growth --out benchmarks/results/rewrites-growth.json
+
+Every subject runs in a process of its own (worker.py). They take turns, one step each, so that what
+else the machine does meets all alike; a figure is the median over the turns, a ratio the median of
+the ratios turn by turn. PYTHON is an interpreter with openvino, or with MMSegmentation 1.2.2.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import numpy as np
+import onnx
+import onnxruntime
+import typer
+
+from segdeploy.artifacts import Store, writing
+from segdeploy.datasets.scenes import draw_scene
+from segdeploy.environment import Environment, describe_environment
+from segdeploy.pipeline.engines import build_engine
+from segdeploy.pipeline.graphs import export_model
+from segdeploy.pipeline.make import export_options
+from segdeploy.pipeline.source import resolve_source
+from segdeploy.rewrite.cost import measure_cost
+from segdeploy.spec import Output, Precision, Runtime, Size, Tuning
+
+WORKER = Path(__file__).with_name("worker.py")
+SIZES = {"cityscapes": Size(512, 1024), "ade20k": Size(512, 683), "demo": Size(256, 512)}
+METHODS = ("fcn", "pspnet", "deeplabv3", "deeplabv3plus")
+ZOO = (*(f"{method}-{data}" for data in ("cityscapes", "ade20k") for method in METHODS), "demo")
+CONFIGS = {
+    "cityscapes": "mobilenet-v2-d8_{}_4xb2-80k_cityscapes-512x1024",
+    "ade20k": "mobilenet-v2-d8_{}_4xb4-160k_ade20k-512x512",
+}
+app = typer.Typer(add_completion=False, help=__doc__)
+Out = Annotated[Path, typer.Option(help="The JSON to write.")]
+Rounds = Annotated[int, typer.Option(help="Turns of each subject.")]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What one process runs."""
+
+    name: str
+    kind: str
+    target: str
+    python: str = sys.executable
+
+
+@dataclass(frozen=True)
+class Row:
+    """The steps of one subject, turn by turn."""
+
+    model: str
+    size: str
+    subject: str
+    threads: int
+    wall_ms: tuple[float, ...]
+    cpu_ms: tuple[float, ...]
+    peak_bytes: int
+    gmac: float | None = None  # of the graph that runs
+
+
+@contextmanager
+def running(subject: Subject, image: Path, threads: int) -> Iterator["subprocess.Popen[str]"]:
+    """A worker that has opened its subject."""
+    command = [subject.python, str(WORKER), subject.kind, subject.target, str(image), str(threads)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        while (line := process.stdout.readline()) != "\n":
+            if not line:
+                raise RuntimeError(f"{subject.name}: {' '.join(command)} did not start")
+        yield process
+        process.stdin.close()
+
+
+def take_turns(
+    subjects: Sequence[Subject], image: Path, threads: int, rounds: int
+) -> dict[str, list[dict[str, float]]]:
+    """One step of each subject after the other, `rounds` times."""
+    with ExitStack() as stack:
+        workers = {s.name: stack.enter_context(running(s, image, threads)) for s in subjects}
+        steps: dict[str, list[dict[str, float]]] = {name: [] for name in workers}
+        for _ in range(rounds):
+            for name, process in workers.items():
+                print(file=process.stdin, flush=True)
+                steps[name].append(json.loads(process.stdout.readline()))  # type: ignore[union-attr]
+        return steps
+
+
+def prepare(model: str, size: Size, folder: Path) -> tuple[dict[str, Path], dict[str, float]]:
+    """The plain graph, the graph for a CPU and its engine, and the GMAC of both graphs."""
+    source = resolve_source(model, weights_of(model), Store(folder))
+    places, gmac = {}, {}
+    for name, tuning in (("plain", Tuning.PLAIN), ("rewritten", Tuning.CPU)):
+        options = export_options(
+            size=size, batch=1, precision=Precision.FP32, output=Output.LABELS, tuning=tuning
+        )
+        exported = export_model(source, options, folder / f"{name}.onnx", verify=False)
+        places[name] = exported.graph.path
+        gmac[name] = measure_cost(onnx.load(exported.graph.path), size).macs / 1e9
+    places["engine"] = folder / "rewritten.ort"
+    build_engine(exported.graph, Runtime.ONNXRUNTIME, places["engine"])
+    return places, gmac
+
+
+def weights_of(model: str) -> str | None:
+    """Random ones, which take the same time, where none are bundled."""
+    return None if model == "demo" else "random:0"
+
+
+def subjects_of(
+    model: str, places: dict[str, Path], openvino: Path | None, mmseg: Path | None
+) -> list[Subject]:
+    """Who takes turns: the plain graph and the engine, and the peers that are at hand."""
+    subjects = [
+        Subject("plain", "segdeploy", str(places["plain"])),
+        Subject("rewritten", "segdeploy", str(places["engine"])),
+        Subject("pytorch", "pytorch", model),
+    ]
+    if openvino is not None:
+        for name in ("plain", "rewritten"):
+            target = str(places[name])
+            subjects.append(Subject(f"openvino {name}", "openvino", target, str(openvino)))
+    method, _, dataset = model.partition("-")
+    if mmseg is not None and dataset in CONFIGS:
+        config = CONFIGS[dataset].format(method)
+        subjects.append(Subject("mmseg", "mmseg", config, str(mmseg)))
+    return subjects
+
+
+def measure(
+    model: str,
+    size: Size,
+    threads: int,
+    rounds: int,
+    *,
+    openvino: Path | None = None,
+    mmseg: Path | None = None,
+    only_ours: bool = False,
+) -> list[Row]:
+    """All subjects of one model at one size."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        places, gmac = prepare(model, size, folder)
+        subjects = subjects_of(model, places, openvino, mmseg)
+        image = folder / "image.npy"
+        np.save(image, draw_scene(0, size)[0][None])
+        steps = take_turns(subjects[: 2 if only_ours else None], image, threads, rounds)
+    return [
+        Row(
+            model=model,
+            size=str(size),
+            subject=subject,
+            threads=threads,
+            wall_ms=tuple(step["wall_ms"] for step in found),
+            cpu_ms=tuple(step["cpu_ms"] for step in found),
+            peak_bytes=int(found[-1]["peak_bytes"]),
+            gmac=gmac.get(subject.rpartition(" ")[2]),
+        )
+        for subject, found in steps.items()
+    ]
+
+
+def measure_peak(threads: int) -> float:
+    """GMAC/s in float32 of this CPU: the fastest dense convolution that ONNX Runtime runs here.
+
+    3x3, 512 channels, 64x128; matrix products of NumPy and PyTorch are slower.
+    """
+    channels, height, width = 512, 64, 128
+    helper = onnx.helper
+    weights = np.full((channels, channels, 3, 3), 1e-3, np.float32)
+    value = onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["y"], pads=[1] * 4)],
+        "peak",
+        [helper.make_tensor_value_info("x", value, (1, channels, height, width))],
+        [helper.make_empty_tensor_value_info("y")],
+        [onnx.numpy_helper.from_array(weights, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    x = np.ones((1, channels, height, width), np.float32)
+    seconds = []
+    for _ in range(7):
+        start = time.perf_counter()
+        session.run(None, {"x": x})
+        seconds.append(time.perf_counter() - start)
+    return channels * channels * 9 * height * width / min(seconds) / 1e9
+
+
+def ratio(rows: Sequence[Row], slow: str, fast: str, *, cpu: bool) -> float | None:
+    """How many times faster `fast` is: the median over the turns."""
+    steps = {row.subject: row.cpu_ms if cpu else row.wall_ms for row in rows}
+    if slow not in steps or fast not in steps:
+        return None
+    pairs = zip(steps[slow], steps[fast], strict=True)
+    return statistics.median(a / b for a, b in pairs)
+
+
+def print_comparison(rows: Sequence[Row], peaks: dict[int, float]) -> None:
+    """One line of a Markdown table for each model and number of threads."""
+    print(
+        "| model | threads | plain ms | rewritten ms | x plain | x mmseg (CPU) | x openvino plain |"
+    )
+    print("|---|---:|---:|---:|---:|---:|---:|")
+    groups: dict[tuple[str, int], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.model, row.threads), []).append(row)
+    for (model, threads), group in groups.items():
+        wall = {row.subject: statistics.median(row.wall_ms) for row in group}
+        ratios = (
+            ratio(group, "plain", "rewritten", cpu=False),
+            ratio(group, "mmseg", "rewritten", cpu=True),
+            ratio(group, "openvino plain", "rewritten", cpu=False),
+        )
+        shown = " | ".join("-" if value is None else f"{value:.2f}" for value in ratios)
+        print(
+            f"| {model} | {threads} | {wall['plain']:.0f} | {wall['rewritten']:.0f} | {shown} |",
+            flush=True,
+        )
+    print()
+    print("| model | threads | plain GMAC/s | share of peak | rewritten GMAC/s | share of peak |")
+    print("|---|---:|---:|---:|---:|---:|")
+    for (model, threads), group in groups.items():
+        cells = []
+        for row in group:
+            if row.subject in ("plain", "rewritten") and row.gmac is not None:
+                speed = row.gmac / statistics.median(row.wall_ms) * 1e3
+                cells += [f"{speed:.1f}", f"{speed / peaks[threads]:.0%}"]
+        print(f"| {model} | {threads} | {' | '.join(cells)} |")
+
+
+@app.command()
+def compare(
+    out: Out,
+    models: Annotated[str, typer.Option(help="Names, with commas.")] = ",".join(ZOO),
+    threads: Annotated[str, typer.Option(help="Numbers, with commas.")] = "1,2",
+    rounds: Rounds = 9,
+    openvino: Annotated[Path | None, typer.Option(help="A python that has openvino.")] = None,
+    mmseg: Annotated[Path | None, typer.Option(help="A python that has mmsegmentation.")] = None,
+) -> None:
+    """Every model: plain, rewritten, PyTorch and the peers, at the size of its data set."""
+    environment = describe_environment()
+    counts = [int(count) for count in threads.split(",")]
+    peaks = {count: measure_peak(count) for count in counts}
+    rows: list[Row] = []
+    for model in models.split(","):
+        size = SIZES[model.rpartition("-")[2]]
+        for count in counts:
+            rows += measure(model, size, count, rounds, openvino=openvino, mmseg=mmseg)
+            typer.echo(f"{model} {size}, {count} threads: done", err=True)
+    print_comparison(rows, peaks)
+    write(out, environment, rows, peaks)
+
+
+@app.command()
+def growth(
+    out: Out,
+    sizes: Annotated[str, typer.Option(help="HxW, with commas.")] = (
+        "256x512,362x724,512x1024,724x1448,1024x2048"
+    ),
+    rounds: Rounds = 5,
+    plot: Annotated[Path | None, typer.Option(help="An SVG to draw, with matplotlib.")] = None,
+) -> None:
+    """Time and memory of the Cityscapes models against the number of pixels, one thread."""
+    environment = describe_environment()
+    rows: list[Row] = []
+    for method in METHODS:
+        for text in sizes.split(","):
+            rows += measure(f"{method}-cityscapes", Size.parse(text), 1, rounds, only_ours=True)
+    print("| model | size | plain ms | rewritten ms | plain MB | rewritten MB | ns a pixel |")
+    print("|---|---|---:|---:|---:|---:|---:|")
+    for plain, fast in zip(rows[::2], rows[1::2], strict=True):
+        size = Size.parse(fast.size)
+        before, after = statistics.median(plain.wall_ms), statistics.median(fast.wall_ms)
+        print(
+            f"| {fast.model} | {fast.size} | {before:.0f} | {after:.0f} "
+            f"| {plain.peak_bytes / 1e6:.0f} | {fast.peak_bytes / 1e6:.0f} "
+            f"| {1e6 * after / (size.height * size.width):.0f} |"
+        )
+    write(out, environment, rows, {1: measure_peak(1)})
+    if plot is not None:
+        draw_growth(rows, plot)
+
+
+def draw_growth(rows: Sequence[Row], place: Path) -> None:
+    """Milliseconds and megabytes over megapixels, plain dashed."""
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for k, method in enumerate(METHODS):
+        for subject, style in (("plain", "--"), ("rewritten", "-")):
+            chosen = [r for r in rows if r.model == f"{method}-cityscapes" and r.subject == subject]
+            sizes = [Size.parse(row.size) for row in chosen]
+            pixels = [size.height * size.width / 1e6 for size in sizes]
+            label = f"{method}, {subject}"
+            wall = [statistics.median(row.wall_ms) for row in chosen]
+            axes[0].plot(pixels, wall, f"C{k}{style}", marker="o", markersize=3, label=label)
+            memory = [row.peak_bytes / 1e6 for row in chosen]
+            axes[1].plot(pixels, memory, f"C{k}{style}", marker="o", markersize=3)
+    for axis, title in zip(axes, ("milliseconds, one thread", "peak megabytes"), strict=True):
+        axis.set(xlabel="megapixels", title=title, xlim=0, ylim=0)
+    axes[0].legend(fontsize=7)
+    figure.savefig(place, format="svg", metadata={"Date": None})
+
+
+def write(
+    out: Path, environment: Environment, rows: Sequence[Row], peaks: dict[int, float]
+) -> None:
+    """Everything that was measured, and where."""
+    content = {
+        "environment": environment.to_dict(),
+        "versions": {name: version(name) for name in ("onnxruntime", "torch", "segdeploy")},
+        "peak_gmac_per_second": peaks,
+        "rows": [asdict(row) for row in rows],
+    }
+    with writing(out) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    app()
