@@ -3,8 +3,10 @@
 A reference is MODEL.pth (an official-format checkpoint) and MODEL__CASE.npz with what
 MMSegmentation made of an image: `image_rgb` (H, W, 3) uint8, `resized_bgr` (the network's input
 before normalization), `logits` (1, C, h, w) of the decode head, `label` (H, W) after both resizes
-and argmax, `margin` (H, W) between the two best final logits. CASE is HxW, or HxW_to_LONGxSHORT
-for the test pipeline's resize. MODEL is written with an underscore: fcn_cityscapes.
+and argmax, `margin` (H, W) between the two best final scores. CASE is HxW; HxW_to_LONGxSHORT for
+the test pipeline's resize; with _slide-HxW-HxW behind it for crops and their stride, and with _tta
+for ms+flip, where only the labels are compared. MODEL is written with an underscore:
+fcn_cityscapes.
 """
 
 import json
@@ -19,10 +21,10 @@ from numpy.typing import NDArray
 
 from segdeploy.artifacts import EnginePlan, Graph, Store, writing
 from segdeploy.environment import describe_environment
-from segdeploy.images import network_input
 from segdeploy.pipeline.engines import build_engine
 from segdeploy.pipeline.graphs import export_model
 from segdeploy.pipeline.make import export_options
+from segdeploy.pipeline.modes import WHOLE, Mode, mode_input
 from segdeploy.pipeline.segment import segment_input
 from segdeploy.pipeline.source import Source, resolve_source
 from segdeploy.runtime import Session, open_session
@@ -39,11 +41,22 @@ class Row:
     model: str
     case: str
     runtime: str
-    same_input: bool  # the resized image is MMSegmentation's, bit for bit
-    logit_error: float
+    same_input: bool | None  # the resized image is MMSegmentation's, bit for bit; None: several
+    logit_error: float | None  # None: scores were averaged
     different_labels: int
     pixels: int
     widest_margin: float  # MMSegmentation's own, where a label differs: how sure it was
+
+
+def parse_case(case: str) -> tuple[tuple[int, int] | None, Mode]:
+    """Long and short side of the test pipeline, and the mode."""
+    rest = case.removesuffix("_tta")
+    rest, _, parts = rest.partition("_slide-")
+    _, _, sides = rest.partition("_to_")
+    long_side, _, short_side = sides.partition("x")
+    crop, stride = (Size.parse(part) for part in parts.split("-")) if parts else (None, None)
+    scale = (int(long_side), int(short_side)) if sides else None
+    return scale, Mode(crop=crop, stride=stride, tta=case.endswith("_tta"))
 
 
 def compare(source: Source, references: dict[str, Reference], folder: Path) -> list[Row]:
@@ -57,9 +70,10 @@ def compare(source: Source, references: dict[str, Reference], folder: Path) -> l
         for case, reference in references.items():
             name = source.spec.name
             rows += [compare_one(*each, name, case, reference) for each in sessions.items()]
-            size = Size(*reference["resized_bgr"].shape[:2])
-            with open_session(make_engine(source, size, folder)) as static:
-                rows.append(compare_one("cpu engine, static", static, name, case, reference))
+            if parse_case(case)[1] == WHOLE:
+                size = Size(*reference["resized_bgr"].shape[:2])
+                with open_session(make_engine(source, size, folder)) as static:
+                    rows.append(compare_one("cpu engine, static", static, name, case, reference))
     return rows
 
 
@@ -78,20 +92,23 @@ def make_engine(source: Source, size: Size | None, folder: Path) -> EnginePlan:
 def compare_one(runtime: str, session: Session, model: str, case: str, reference: Reference) -> Row:
     """One image through one session, by the test protocol."""
     image: Image = reference["image_rgb"]
-    _, _, scale = case.partition("_to_")
-    long_side, _, short_side = scale.partition("x")
-    fitted = network_input(image, (int(long_side), int(short_side)) if scale else None)
-    labels: LabelMap = segment_input(session, fitted, Size(*image.shape[:2]))
-    wrong = labels != reference["label"]
+    scale, mode = parse_case(case)
+    fitted = mode_input(image, scale, mode)
+    labels: LabelMap = segment_input(session, fitted, Size(*image.shape[:2]), mode)
+    wrong = labels != reference["label"].reshape(labels.shape)
+    error = None
+    if mode == WHOLE:
+        error = float(np.abs(session.run(fitted[None]) - reference["logits"]).max())
+    resized = reference.get("resized_bgr")
     return Row(
         model=model,
         case=case,
         runtime=runtime,
-        same_input=bool(np.array_equal(fitted[..., ::-1], reference["resized_bgr"])),
-        logit_error=float(np.abs(session.run(fitted[None]) - reference["logits"]).max()),
+        same_input=None if resized is None else np.array_equal(fitted[..., ::-1], resized),
+        logit_error=error,
         different_labels=int(wrong.sum()),
         pixels=wrong.size,
-        widest_margin=float(reference["margin"][wrong].max(initial=0)),
+        widest_margin=float(reference["margin"].reshape(labels.shape)[wrong].max(initial=0)),
     )
 
 
@@ -112,9 +129,10 @@ def main(
             source = resolve_source(name, str(checkpoint), Store(Path(folder)))
             for row in compare(source, cases, Path(folder)):
                 rows.append(row)
+                error = "" if row.logit_error is None else f"logits {row.logit_error:.1e}, "
                 typer.echo(
-                    f"{row.model} {row.case} {row.runtime}: logits {row.logit_error:.1e}, "
-                    f"{row.different_labels} of {row.pixels} labels differ"
+                    f"{row.model} {row.case} {row.runtime}: {error}{row.different_labels} of "
+                    f"{row.pixels} labels differ, margin there {row.widest_margin:.1e}"
                 )
     content = {"environment": environment.to_dict(), "rows": [asdict(row) for row in rows]}
     with writing(out) as temporary:

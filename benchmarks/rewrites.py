@@ -2,7 +2,8 @@
 
     python benchmarks/rewrites.py compare --out benchmarks/results/rewrites-cpu.json
         [--openvino PYTHON] [--mmseg PYTHON]
-    python benchmarks/rewrites.py growth --out benchmarks/results/rewrites-growth.json
+    python benchmarks/rewrites.py growth --out benchmarks/results/rewrites-growth.json [--plot SVG]
+    python benchmarks/rewrites.py profile pspnet-cityscapes
 
 Every subject runs in a process of its own (worker.py). They take turns, one step each, so that what
 else the machine does meets all alike; a figure is the median over the turns, a ratio the median of
@@ -148,34 +149,35 @@ def subjects_of(
 def measure(
     model: str,
     size: Size,
-    threads: int,
+    threads: Sequence[int],
     rounds: int,
     *,
     openvino: Path | None = None,
     mmseg: Path | None = None,
     only_ours: bool = False,
 ) -> list[Row]:
-    """All subjects of one model at one size."""
+    """All subjects of one model at one size, with each number of threads."""
+    rows = []
     with TemporaryDirectory() as name:
         folder = Path(name)
         places, gmac = prepare(model, size, folder)
-        subjects = subjects_of(model, places, openvino, mmseg)
+        subjects = subjects_of(model, places, openvino, mmseg)[: 2 if only_ours else None]
         image = folder / "image.npy"
         np.save(image, draw_scene(0, size)[0][None])
-        steps = take_turns(subjects[: 2 if only_ours else None], image, threads, rounds)
-    return [
-        Row(
-            model=model,
-            size=str(size),
-            subject=subject,
-            threads=threads,
-            wall_ms=tuple(step["wall_ms"] for step in found),
-            cpu_ms=tuple(step["cpu_ms"] for step in found),
-            peak_bytes=int(found[-1]["peak_bytes"]),
-            gmac=gmac.get(subject.rpartition(" ")[2]),
-        )
-        for subject, found in steps.items()
-    ]
+        for count in threads:
+            for subject, found in take_turns(subjects, image, count, rounds).items():
+                row = Row(
+                    model=model,
+                    size=str(size),
+                    subject=subject,
+                    threads=count,
+                    wall_ms=tuple(step["wall_ms"] for step in found),
+                    cpu_ms=tuple(step["cpu_ms"] for step in found),
+                    peak_bytes=int(found[-1]["peak_bytes"]),
+                    gmac=gmac.get(subject.rpartition(" ")[2]),
+                )
+                rows.append(row)
+    return rows
 
 
 def measure_peak(threads: int) -> float:
@@ -267,9 +269,8 @@ def compare(
     rows: list[Row] = []
     for model in models.split(","):
         size = SIZES[model.rpartition("-")[2]]
-        for count in counts:
-            rows += measure(model, size, count, rounds, openvino=openvino, mmseg=mmseg)
-            typer.echo(f"{model} {size}, {count} threads: done", err=True)
+        rows += measure(model, size, counts, rounds, openvino=openvino, mmseg=mmseg)
+        typer.echo(f"{model} {size}: done", err=True)
     print_comparison(rows, peaks)
     write(out, environment, rows, peaks)
 
@@ -288,7 +289,7 @@ def growth(
     rows: list[Row] = []
     for method in METHODS:
         for text in sizes.split(","):
-            rows += measure(f"{method}-cityscapes", Size.parse(text), 1, rounds, only_ours=True)
+            rows += measure(f"{method}-cityscapes", Size.parse(text), [1], rounds, only_ours=True)
     print("| model | size | plain ms | rewritten ms | plain MB | rewritten MB | ns a pixel |")
     print("|---|---|---:|---:|---:|---:|---:|")
     for plain, fast in zip(rows[::2], rows[1::2], strict=True):
@@ -302,6 +303,40 @@ def growth(
     write(out, environment, rows, {1: measure_peak(1)})
     if plot is not None:
         draw_growth(rows, plot)
+
+
+@app.command()
+def profile(
+    model: Annotated[str, typer.Argument(help="A model of the zoo.")],
+    runs: Annotated[int, typer.Option(help="Over how many the times are averaged.")] = 5,
+) -> None:
+    """Where the time goes: milliseconds by operator, plain and rewritten, one thread."""
+    size = SIZES[model.rpartition("-")[2]]
+    found: dict[str, dict[str, float]] = {}
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        places, _ = prepare(model, size, folder)
+        for subject, place in (("plain", places["plain"]), ("rewritten", places["engine"])):
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = 1
+            options.enable_profiling = True
+            options.profile_file_prefix = str(folder / subject)
+            session = onnxruntime.InferenceSession(
+                str(place), options, providers=["CPUExecutionProvider"]
+            )
+            image = draw_scene(0, size)[0][None]
+            for _ in range(runs + 1):
+                session.run(None, {session.get_inputs()[0].name: image})
+            events = json.loads(Path(session.end_profiling()).read_text())
+            kernels = [e for e in events if e["name"].endswith("_kernel_time")]
+            kernels = kernels[len(kernels) // (runs + 1) :]  # without the first run
+            for event in kernels:
+                times = found.setdefault(event["args"]["op_name"], {})
+                times[subject] = times.get(subject, 0) + event["dur"] / 1e3 / runs
+    print("| operator | plain ms | rewritten ms |")
+    print("|---|---:|---:|")
+    for operator, times in sorted(found.items(), key=lambda item: -sum(item[1].values())):
+        print(f"| {operator} | {times.get('plain', 0):.1f} | {times.get('rewritten', 0):.1f} |")
 
 
 def draw_growth(rows: Sequence[Row], place: Path) -> None:

@@ -46,8 +46,7 @@ def labels_from_logits(
 def batch_labels(logits: Logits, network: Size, original: Size, *, threads: int = 1) -> Labels:
     """The same for a batch: (N, C, h, w) float32 -> (N, H, W).
 
-    The first call in a process loads the compiled loops in 0.3 s; the first on a machine compiles
-    them, which takes 10 s.
+    The first call waits for `compile_loops`.
 
     Raises:
         SegdeployError: a score is infinite or not a number.
@@ -78,6 +77,11 @@ def batch_labels(logits: Logits, network: Size, original: Size, *, threads: int 
             hint="in fp16 this is an overflow: try fp32",
         )
     return labels
+
+
+def compile_loops() -> None:
+    """Load the compiled loops, 0.3 s; the first time on a machine compile them, 10 s."""
+    batch_labels(np.zeros((1, 2, 1, 1), np.float32), Size(1, 1), Size(1, 1))
 
 
 @lru_cache(maxsize=32)

@@ -45,6 +45,7 @@ class Measurement:
     output: Output
     latency: Latency  # of one step: one batch
     resolution: str  # HEIGHTxWIDTH of the network's input, or a rule like "short side 512"
+    mode: str = "whole"  # how an image passes through the network
     weights: str = TRAINED  # or "random:SEED"
     artifact: str = ""  # file name, never a local path
     artifact_sha256: str = ""

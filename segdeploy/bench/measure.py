@@ -126,6 +126,7 @@ def _measure(subject: Subject, options: BenchOptions) -> Outcome:
         output=manifest.output,
         latency=latency,
         resolution=_resolution([Size(*fitted.shape[:2]) for fitted, _ in inputs], options.mode),
+        mode=str(options.mode),
         weights=manifest.checkpoint if manifest.is_random else TRAINED,
         artifact=path.name if path else manifest.checkpoint,
         artifact_sha256=sha256_of(path) if path else manifest.checkpoint_sha256,

@@ -74,8 +74,10 @@ def dense_3x3(node: ir.Node) -> int | None:
         return None
     dilations = ints(node, "dilations", (1, 1))
     dilation = dilations[0]
+    weights = weights_of(node)
     is_dense = (
-        weights_of(node).shape[2:] == (3, 3)
+        weights.shape[2:] == (3, 3)
+        and side(operand(node), 1) in (None, weights.shape[1])
         and number(node, "group", 1) == 1
         and ints(node, "strides", (1, 1)) == (1, 1)
         and dilations == (dilation, dilation)

@@ -7,6 +7,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from segdeploy.errors import SegdeployError
 from segdeploy.rewrite.blocked_layout import start_blocked_layout
 from segdeploy.rewrite.concatenations import split_concatenations
 from segdeploy.rewrite.cost import Cost, measure_cost
@@ -63,7 +64,7 @@ def rewrite_model(
     before = measure_cost(model, size)
     for rewrite in passes:
         name = rewrite.__name__
-        draft = ir.from_proto(onnx.shape_inference.infer_shapes(model, data_prop=True))
+        draft = ir.from_proto(_with_shapes(model))
         places = rewrite(draft)
         if places:
             common.RemoveUnusedNodesPass()(draft)
@@ -72,6 +73,15 @@ def rewrite_model(
         steps.append(Step(name, places, before, after))
         before = after
     return model, tuple(steps)
+
+
+def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The passes rely on shapes, which a file from elsewhere may contradict."""
+    try:
+        return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    except onnx.shape_inference.InferenceError as error:
+        reason = str(error).splitlines()[0]
+        raise SegdeployError(f"the graph's shapes contradict each other ({reason})") from error
 
 
 def prepare_for_cpu(

@@ -23,9 +23,8 @@ from segdeploy.rewrite.graph_edit import (
 )
 from segdeploy.rewrite.tap_products import Transforms, best_size, tiles, transforms
 
-LEAST_CHANNELS = (
-    128  # measured: fewer are slower with two threads (benchmarks/results/winograd-cpu.json)
-)
+# In and out; with 64 it is slower on two threads (benchmarks/results/winograd-cpu.json).
+LEAST_CHANNELS = 128
 ONE = 1  # the place whose products reach every pixel with weight 1: where a bias is added
 
 

@@ -3,7 +3,8 @@
 import os
 import platform
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -55,27 +56,13 @@ class OnnxRuntimeSession:
         self.manifest = manifest
         if PROVIDERS[device] not in onnxruntime.get_available_providers():
             raise _no_provider(device, "this build of it has none")
-        where = "the graph" if isinstance(model, bytes) else str(model)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore", UserWarning
-                )  # of a provider it lacks: checked below
-                session = onnxruntime.InferenceSession(
-                    model if isinstance(model, bytes) else str(model),
-                    _options(threads, optimized=optimized),
-                    providers=[PROVIDERS[device]],
-                    disabled_optimizers=DISABLED,
-                )
-        except Exception as error:  # its exceptions share no base class of their own
-            if (
-                not type(error).__module__.startswith("onnxruntime")
-                and type(error) is not ValueError
-            ):
-                raise
-            raise SegdeployError(
-                f"{where}: ONNX Runtime {VERSION} cannot load it ({str(error).splitlines()[0]})"
-            ) from error
+        with _loading("the graph" if isinstance(model, bytes) else str(model)):
+            session = onnxruntime.InferenceSession(
+                model if isinstance(model, bytes) else str(model),
+                _options(threads, optimized=optimized),
+                providers=[PROVIDERS[device]],
+                disabled_optimizers=DISABLED,
+            )
         used = session.get_providers()[0]
         if used != PROVIDERS[device]:  # ONNX Runtime falls back to the CPU with a log line only
             raise _no_provider(device, f"it gave {used}")
@@ -84,7 +71,8 @@ class OnnxRuntimeSession:
         self._batch_labels = None
         if (manifest.output, manifest.mask) == (Output.LABELS, MaskPlace.HOST):
             with needs("numba", extra="onnxruntime"):
-                from segdeploy.masks import batch_labels
+                from segdeploy.masks import batch_labels, compile_loops
+            compile_loops()  # now, not with the first image
             self._batch_labels = batch_labels
         self._input = session.get_inputs()[0].name
         self._output_names = [output.name for output in session.get_outputs()]
@@ -127,6 +115,21 @@ class OnnxRuntimeSession:
         self.close()
 
 
+@contextmanager
+def _loading(where: str) -> Iterator[None]:
+    """Say in words what ONNX Runtime refuses."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of a provider it lacks: checked later
+            yield
+    except Exception as error:  # its exceptions share no base class of their own
+        if not type(error).__module__.startswith("onnxruntime") and type(error) is not ValueError:
+            raise
+        raise SegdeployError(
+            f"{where}: ONNX Runtime {VERSION} cannot load it ({str(error).splitlines()[0]})"
+        ) from error
+
+
 def _no_provider(device: Device, reason: str) -> SegdeployError:
     return SegdeployError(
         f"asked ONNX Runtime for {PROVIDERS[device]}, {reason}",
@@ -156,7 +159,7 @@ def optimize_graph(graph: bytes, out: Path) -> None:
     """
     options = _options(0, optimized=False)
     options.add_session_config_entry("session.save_model_format", "ORT")
-    with writing(out) as temporary:
+    with writing(out) as temporary, _loading("the graph"):
         options.optimized_model_filepath = str(temporary)
         onnxruntime.InferenceSession(
             graph,

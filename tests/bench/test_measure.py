@@ -104,7 +104,8 @@ def test_scores_are_of_the_images_that_were_asked_for(tmp_path, dataset):
     assert every.aacc == pytest.approx(100 * 15 / 16)
     assert every.per_class_iou.keys() == {"class 0", "class 1", "class 2"}
     assert every.runtime is Runtime.ONNXRUNTIME
-    assert (every.resolution, every.threads, every.batch) == ("40x56", 1, 1)
+    assert (every.resolution, every.mode) == ("40x56", "whole")
+    assert (every.threads, every.batch) == (1, 1)
     assert len(every.latency.steps_ms) == 195
     assert [labels.shape for labels in outcome.pictures] == [SIZE] * 3
 
@@ -174,6 +175,7 @@ def test_what_is_timed_and_scored_is_in_the_mode_that_the_row_names(tmp_path, da
     assert row.aacc == pytest.approx(100 * expected.aacc())
     assert row.aacc != pytest.approx(100 * whole.aacc(), abs=1)
     assert row.resolution == f"40x56, {name}"
+    assert row.mode == name
     assert row.name == f"FCN red.pth, {name}"
     assert row.images == 4
 

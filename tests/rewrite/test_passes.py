@@ -3,7 +3,9 @@
 import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 
+from segdeploy.errors import SegdeployError
 from segdeploy.graph import inputs_and_outputs, logits_tensor, read_model, with_outputs
 from segdeploy.rewrite import dilated_winograd, winograd
 from segdeploy.rewrite.passes import PASSES, prepare_for_cpu, rewrite_model
@@ -102,6 +104,15 @@ def test_a_batch_gives_the_labels_of_its_images_bit_for_bit(exported, blocks, me
         apart = [session.run(images[k : k + 1]) for k in range(3)]
 
     np.testing.assert_array_equal(together, np.concatenate(apart))
+
+
+def test_a_graph_whose_shapes_contradict_each_other_is_refused(small, normal):
+    node = helper.make_node("Add", ["x", "w"], ["y"])
+    model = small.build([node], {"w": normal(1, 3, 8, 8)}, shape=(1, 3, 8, 8))
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(normal(1, 3, 7, 7), "w"))
+
+    with pytest.raises(SegdeployError, match="shapes contradict each other"):
+        rewrite_model(model, PASSES[Tuning.CPU], SIZE)
 
 
 def test_a_plain_graph_stays_as_it_was_trained(exported):
