@@ -221,21 +221,18 @@ def ratio(rows: Sequence[Row], slow: str, fast: str, *, cpu: bool) -> float | No
 
 
 def print_comparison(rows: Sequence[Row], peaks: dict[int, float]) -> None:
-    """One line of a Markdown table for each model and number of threads."""
-    print(
-        "| model | threads | plain ms | rewritten ms | x plain | x mmseg (CPU) | x openvino plain |"
-    )
-    print("|---|---:|---:|---:|---:|---:|---:|")
+    """A line for each model and number of threads; ratios are of CPU time but for the first."""
+    heads = ("plain ms", "rewritten ms", "x plain, wall", "x plain", "x OpenVINO", "x PyTorch")
+    print(f"| model | threads | {' | '.join(heads)} | x mmseg |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
     groups: dict[tuple[str, int], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.model, row.threads), []).append(row)
     for (model, threads), group in groups.items():
         wall = {row.subject: statistics.median(row.wall_ms) for row in group}
-        ratios = (
-            ratio(group, "plain", "rewritten", cpu=False),
-            ratio(group, "mmseg", "rewritten", cpu=True),
-            ratio(group, "openvino plain", "rewritten", cpu=False),
-        )
+        ratios = [ratio(group, "plain", "rewritten", cpu=False)]
+        for slow in ("plain", "openvino plain", "pytorch", "mmseg"):
+            ratios.append(ratio(group, slow, "rewritten", cpu=True))
         shown = " | ".join("-" if value is None else f"{value:.2f}" for value in ratios)
         print(
             f"| {model} | {threads} | {wall['plain']:.0f} | {wall['rewritten']:.0f} | {shown} |",
@@ -276,18 +273,27 @@ def compare(
 
 
 @app.command()
+def show(result: Annotated[Path, typer.Argument(help="What compare wrote.")]) -> None:
+    """Print the tables of a result again."""
+    content = json.loads(result.read_text())
+    peaks = {int(count): peak for count, peak in content["peak_gmac_per_second"].items()}
+    print_comparison([Row(**row) for row in content["rows"]], peaks)
+
+
+@app.command()
 def growth(
     out: Out,
     sizes: Annotated[str, typer.Option(help="HxW, with commas.")] = (
         "256x512,362x724,512x1024,724x1448,1024x2048"
     ),
+    methods: Annotated[str, typer.Option(help="Heads, with commas.")] = ",".join(METHODS),
     rounds: Rounds = 5,
     plot: Annotated[Path | None, typer.Option(help="An SVG to draw, with matplotlib.")] = None,
 ) -> None:
     """Time and memory of the Cityscapes models against the number of pixels, one thread."""
     environment = describe_environment()
     rows: list[Row] = []
-    for method in METHODS:
+    for method in methods.split(","):
         for text in sizes.split(","):
             rows += measure(f"{method}-cityscapes", Size.parse(text), [1], rounds, only_ours=True)
     print("| model | size | plain ms | rewritten ms | plain MB | rewritten MB | ns a pixel |")
@@ -344,12 +350,12 @@ def draw_growth(rows: Sequence[Row], place: Path) -> None:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for k, method in enumerate(METHODS):
+    for k, model in enumerate(dict.fromkeys(row.model for row in rows)):
         for subject, style in (("plain", "--"), ("rewritten", "-")):
-            chosen = [r for r in rows if r.model == f"{method}-cityscapes" and r.subject == subject]
+            chosen = [r for r in rows if (r.model, r.subject) == (model, subject)]
             sizes = [Size.parse(row.size) for row in chosen]
             pixels = [size.height * size.width / 1e6 for size in sizes]
-            label = f"{method}, {subject}"
+            label = f"{model}, {subject}"
             wall = [statistics.median(row.wall_ms) for row in chosen]
             axes[0].plot(pixels, wall, f"C{k}{style}", marker="o", markersize=3, label=label)
             memory = [row.peak_bytes / 1e6 for row in chosen]

@@ -83,6 +83,7 @@ def measure(size: Size, inputs: int, outputs: int, threads: int, rounds: int) ->
         raise RuntimeError(f"{inputs} to {outputs} channels at {size}: not rewritten")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # errors
     options.add_session_config_entry("session.force_spinning_stop", "1")
     sessions = [
         onnxruntime.InferenceSession(

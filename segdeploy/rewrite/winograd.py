@@ -23,8 +23,9 @@ from segdeploy.rewrite.graph_edit import (
 )
 from segdeploy.rewrite.tap_products import Transforms, best_size, tiles, transforms
 
-# In and out; with 64 it is slower on two threads (benchmarks/results/winograd-cpu.json).
-LEAST_CHANNELS = 128
+# In and out: from here on faster on every map, on one thread and on two; with 128 not on all
+# (benchmarks/results/winograd-cpu.json).
+LEAST_CHANNELS = 256
 ONE = 1  # the place whose products reach every pixel with weight 1: where a bias is added
 
 
