@@ -112,11 +112,13 @@ def _mixed(draft: Draft, branch: _Branch, k: int) -> ir.Value:
     """The tiny map with its channels mixed for each tap: (N, K, 3 * rows, 3 * columns)."""
     outputs, channels = branch.weights.shape[:2]
     rows, columns = branch.rows, branch.columns
-    taps = draft.store(branch.weights.transpose(0, 2, 3, 1).reshape(-1, channels), f"taps{k}")
-    mixed = draft.make("MatMul", [taps, _flat(draft, branch, k)], f"mixed{k}")
-    apart = draft.reshape(mixed, (0, outputs, 3, 3, rows, columns), f"apart{k}")
-    grid = draft.make("Transpose", [apart], f"grid{k}", perm=[0, 1, 2, 4, 3, 5])
-    return draft.reshape(grid, (0, outputs, 3 * rows, 3 * columns), f"cells{k}")
+    taps = draft.store(branch.weights.transpose(1, 0, 2, 3).reshape(channels, -1), f"taps{k}")
+    # Constants on the right: TensorRT-RTX 1.7 fails to build the other order for a dynamic batch.
+    cells = draft.make("Transpose", [_flat(draft, branch, k)], f"cells{k}", perm=[0, 2, 1])
+    mixed = draft.make("MatMul", [cells, taps], f"mixed{k}")
+    apart = draft.reshape(mixed, (0, rows, columns, outputs, 3, 3), f"apart{k}")
+    grid = draft.make("Transpose", [apart], f"grid{k}", perm=[0, 3, 4, 1, 5, 2])
+    return draft.reshape(grid, (0, outputs, 3 * rows, 3 * columns), f"tapped{k}")
 
 
 def _flat(draft: Draft, branch: _Branch, k: int) -> ir.Value:

@@ -435,7 +435,7 @@ def test_bench_names_the_mode_in_every_row(segdeploy, inside, tmp_path):
 
     assert ended.code == 0, ended.err
     (row,) = json.loads((tmp_path / "rows.json").read_text())["rows"]
-    assert (row["resolution"], row["mode"]) == (f"64x96, {mode}", mode)
+    assert (row["resolution"], row["mode"]) == (f"64x96, {mode}", str(mode))
     assert row["title"].endswith(f", {mode}")
     assert row["output"] == "logits"
     assert row["miou"] is not None
