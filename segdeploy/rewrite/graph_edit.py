@@ -8,8 +8,6 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir import tape
 
-FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
-
 
 def operand(node: ir.Node, index: int = 0) -> ir.Value:
     """An input that the operator cannot do without."""
