@@ -1,7 +1,9 @@
 """The three data folders, read and checked: models/, calibration/ and benchmarks/."""
 
 import random
+import re
 import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +57,7 @@ class CalibrationSet:
     split: str
     method: RangeMethod
     images: tuple[str, ...] = ()
+    listed_in: str = ""  # the file that `images` came from
     count: int = 0
     seed: int = 0
     percentile: float = 99.99
@@ -63,6 +66,7 @@ class CalibrationSet:
     def draw(self, ids: Sequence[str]) -> tuple[str, ...]:
         """The ids to calibrate on, of those that the split has."""
         if self.images:
+            self._check_listed(ids)
             return self.images
         if self.count > len(ids):
             raise SegdeployError(
@@ -70,6 +74,17 @@ class CalibrationSet:
                 f"{self.dataset}/{self.split} has {len(ids)}"
             )
         return tuple(random.Random(self.seed).sample(sorted(ids), self.count))
+
+    def _check_listed(self, ids: Sequence[str]) -> None:
+        known = set(ids)
+        missing = [wanted for wanted in self.images if wanted not in known]
+        if missing:
+            raise SegdeployError(
+                f"{self.listed_in}: {self.dataset}/{self.split} has no image {missing[0]!r}; "
+                f"{len(missing)} of the {len(self.images)} ids of the list are missing",
+                hint=f"{len(known)} images are there, such as {min(known, default='')!r}; for a "
+                "part of a data set, see calibration/README.md",
+            )
 
 
 def model_names() -> list[str]:
@@ -156,8 +171,13 @@ def load_targets() -> dict[str, Target]:
 
 
 def calibration_names() -> list[str]:
-    """One name per TOML in calibration/."""
-    return sorted(path.stem for path in CALIBRATION.glob("*.toml"))
+    """One name per TOML in calibration/: cityscapes-64 stands before cityscapes-500."""
+
+    def in_order_of_numbers(name: str) -> list[str | int]:
+        parts = re.split(r"(\d+)", name)  # text and digits by turns
+        return [int(part) if k % 2 else part for k, part in enumerate(parts)]
+
+    return sorted((path.stem for path in CALIBRATION.glob("*.toml")), key=in_order_of_numbers)
 
 
 def load_calibration(name: str) -> CalibrationSet:
@@ -177,12 +197,14 @@ def load_calibration(name: str) -> CalibrationSet:
         )
     if values.get("count", 1) < 1:
         raise SegdeployError(f"{path}: count = {values['count']}; wanted 1 or more")
+    listed_in = path.parent / values["images"] if "images" in values else None
     return CalibrationSet(
         name=path.stem,
         dataset=values["dataset"],
         split=values["split"],
         method=_one_of(path, "method", values["method"], list(get_args(RangeMethod))),
-        images=_read_ids(path.parent / values["images"]) if "images" in values else (),
+        images=_read_ids(listed_in) if listed_in else (),
+        listed_in=str(listed_in or ""),
         count=values.get("count", 0),
         seed=values.get("seed", 0),
         percentile=values.get("percentile", 99.99),
@@ -200,6 +222,9 @@ def _read_ids(path: Path) -> tuple[str, ...]:
     ids = tuple(line for line in lines if line and not line.startswith("#"))
     if not ids:
         raise SegdeployError(f"{path}: lists no image")
+    repeated = [wanted for wanted, times in Counter(ids).items() if times > 1]
+    if repeated:
+        raise SegdeployError(f"{path}: lists {repeated[0]!r} more than once")
     return ids
 
 

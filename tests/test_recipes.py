@@ -1,10 +1,12 @@
 """The data folders are read whole, and a slip in one of them is named."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from segdeploy import recipes
+from segdeploy.datasets import open_dataset
 from segdeploy.errors import SegdeployError
 from segdeploy.recipes import (
     CalibrationSet,
@@ -20,7 +22,16 @@ from segdeploy.spec import ClassSet, Method, Size
 
 MODEL = 'method = "fcn"\nlicense = "MIT"\n'
 DRAWN = 'dataset = "demo"\nsplit = "train"\nmethod = "max"\ncount = 4\nseed = 0\n'
+LISTED = 'dataset = "demo"\nsplit = "train"\nmethod = "max"\nimages = "ids.txt"\n'
 IDS = tuple(f"train-{k:03d}" for k in range(100))
+SETS_WITH_LIST = sorted(path.stem for path in recipes.CALIBRATION.glob("*.txt"))
+TRAINING_ID = {
+    "ade20k": r"ADE_train_\d{8}",
+    "camvid": r"(0001TP_0|0006R0_f|0016E5_|Seq05VD_f)\d{5}",
+    "cityscapes": r"(aachen|bochum|bremen|cologne|darmstadt|dusseldorf|erfurt|hamburg|hanover|jena"
+    r"|krefeld|monchengladbach|strasbourg|stuttgart|tubingen|ulm|weimar|zurich)/\1_\d{6}_\d{6}",
+    "demo": r"train-\d{6}",
+}
 
 
 def write(path: Path, text: str) -> str:
@@ -67,7 +78,62 @@ def test_every_calibration_set_loads_and_keeps_off_the_scored_split(name):
 
     assert recipe.name == name
     assert recipe.count > 0 or recipe.images
-    assert "train" in recipe.split
+    assert recipe.split == "train"
+
+
+def test_every_data_set_has_a_list_and_no_list_is_without_its_set():
+    listed = {name for name in calibration_names() if load_calibration(name).images}
+
+    assert listed == set(SETS_WITH_LIST) == set(calibration_names()) - {"speed-only"}
+    assert {load_calibration(name).dataset for name in listed} == TRAINING_ID.keys()
+
+
+@pytest.mark.parametrize("name", SETS_WITH_LIST)
+def test_a_list_holds_as_many_training_images_as_its_name_promises(name):
+    recipe = load_calibration(name)
+
+    assert name == f"{recipe.dataset}-{len(set(recipe.images))}"
+    assert len(set(recipe.images)) == len(recipe.images)
+    assert all(re.fullmatch(TRAINING_ID[recipe.dataset], listed) for listed in recipe.images)
+
+
+@pytest.mark.parametrize("name", SETS_WITH_LIST)
+def test_a_list_begins_with_how_it_was_drawn(name):
+    recipe = load_calibration(name)
+
+    first = (recipes.CALIBRATION / f"{name}.txt").read_text().splitlines()[0]
+
+    assert re.match(rf"# drawn from .+ of {recipe.dataset}/train, sorted, by random\.Random", first)
+    assert f", {len(recipe.images)})" in first
+
+
+def test_the_list_of_the_demo_is_the_draw_from_its_scenes():
+    ids = open_dataset("demo", None, "train").ids
+
+    assert load_calibration("demo-64").draw(ids) == drawn(seed=0, count=64).draw(ids)
+
+
+@pytest.mark.parametrize("count", [64, 500])
+def test_the_lists_of_ade20k_are_draws_from_the_names_of_its_files(count):
+    ids = [f"ADE_train_{k:08d}" for k in range(1, 20211)]
+
+    assert load_calibration(f"ade20k-{count}").draw(ids) == drawn(seed=0, count=count).draw(ids)
+
+
+def test_the_readme_shows_how_to_draw_the_list_of_the_demo(capsys):
+    readme = (recipes.CALIBRATION / "README.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+
+    exec(example, {})
+
+    assert capsys.readouterr().out == (recipes.CALIBRATION / "demo-64.txt").read_text()
+
+
+def test_the_readme_names_every_set_in_order_and_the_smaller_first():
+    head, _, _ = (recipes.CALIBRATION / "README.md").read_text().partition("```")
+
+    assert re.findall(r"`(\w+-\w+)`", head) == calibration_names()
+    assert calibration_names().index("ade20k-64") < calibration_names().index("ade20k-500")
 
 
 @pytest.mark.parametrize("path", sorted((recipes.MODELS / "classes").glob("*.toml")), ids=str)
@@ -206,25 +272,57 @@ def test_what_is_no_calibration_set_is_refused_with_those_there_are(name):
     assert "demo-64" in caught.value.hint
 
 
-def test_listed_images_are_read_from_the_file_beside(tmp_path):
-    write(tmp_path / "ids.txt", "# chosen by hand\nb/2\n\na 1\n")
-    listed = DRAWN.replace("count = 4\nseed = 0", 'images = "ids.txt"')
+@pytest.fixture
+def listed(tmp_path):
+    """Load the calibration set that lists the images of a text."""
 
-    recipe = load_calibration(write(tmp_path / "own.toml", listed))
+    def load(text: str | bytes | None) -> CalibrationSet:
+        if text is not None:
+            content = text if isinstance(text, bytes) else text.encode()
+            (tmp_path / "ids.txt").write_bytes(content)
+        return load_calibration(write(tmp_path / "own.toml", LISTED))
+
+    return load
+
+
+def test_listed_images_are_read_from_the_file_beside(listed):
+    recipe = listed("# chosen by hand\nb/2\r\n\na 1\n")
 
     assert recipe.images == ("b/2", "a 1")
-    assert recipe.draw(IDS) == ("b/2", "a 1")
+    assert recipe.draw(["a 1", "b/1", "b/2"]) == ("b/2", "a 1")
 
 
 @pytest.mark.parametrize("content", [None, b"", b"# nothing\n", b"\xff\xfe"])
-def test_a_list_without_images_is_refused(tmp_path, content):
-    if content is not None:
-        (tmp_path / "ids.txt").write_bytes(content)
-    listed = DRAWN.replace("count = 4\nseed = 0", 'images = "ids.txt"')
-    name = write(tmp_path / "own.toml", listed)
-
+def test_a_list_without_images_is_refused(listed, content):
     with pytest.raises(SegdeployError, match=r"ids\.txt: "):
-        load_calibration(name)
+        listed(content)
+
+
+def test_an_image_that_is_listed_twice_is_named(listed):
+    with pytest.raises(SegdeployError, match=r"ids\.txt: lists 'b/2' more than once"):
+        listed("a\nb/2\nc\nb/2\na 1\n")
+
+
+def test_listed_images_that_the_split_lacks_are_counted_and_the_first_is_named(listed):
+    recipe = listed("train-007\nval-001\ntrain-003\nval-000\n")
+
+    with pytest.raises(SegdeployError) as caught:
+        recipe.draw(IDS)
+
+    assert caught.value.problem == (
+        f"{recipe.listed_in}: demo/train has no image 'val-001'; "
+        "2 of the 4 ids of the list are missing"
+    )
+    assert caught.value.hint.startswith("100 images are there, such as 'train-000'; ")
+    assert "ids.txt" in recipe.listed_in
+
+
+@pytest.mark.parametrize("hostile", ["../../secret", "/etc/hostname", "..", "a/../../b", "\x1b[2J"])
+def test_an_id_is_looked_up_and_never_read_as_a_path(listed, hostile):
+    with pytest.raises(SegdeployError, match="has no image") as caught:
+        listed(f"train-007\n{hostile}\n").draw(IDS)
+
+    assert repr(hostile) in caught.value.problem
 
 
 def drawn(seed: int, count: int = 10) -> CalibrationSet:
