@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -30,6 +31,25 @@ PREFIX = "segdeploy."  # of the keys in an ONNX file's metadata_props
 
 
 @dataclass(frozen=True)
+class LayerMoments:
+    """Mean and deviation per channel that BatchNorm gave a convolution's output in training."""
+
+    weight: str  # of the convolution, by which it is found in the graph
+    means: tuple[float, ...]
+    deviations: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.means) == len(self.deviations):
+            raise SegdeployError(
+                f"{self.weight}: {len(self.means)} means and {len(self.deviations)} deviations"
+            )
+        if not all(map(math.isfinite, self.means)):
+            raise SegdeployError(f"{self.weight}: a mean is not a finite number")
+        if not all(0 <= value < math.inf for value in self.deviations):
+            raise SegdeployError(f"{self.weight}: a deviation is not a finite number from 0 on")
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What an artifact is, where it came from, what it takes and what it returns.
 
@@ -45,6 +65,7 @@ class Manifest:
     batch: int | None = 1  # None: dynamic
     dataset: str | None = None
     normalization: Normalization = field(default_factory=Normalization)
+    batch_norms: tuple[LayerMoments, ...] = ()  # of some first layers; none of random weights
     tuning: Tuning = Tuning.PLAIN  # for what it was rewritten
     rewrites: tuple[str, ...] = ()  # the passes that changed it
     mask: MaskPlace = MaskPlace.GRAPH  # where labels are made; of interest to labels only
@@ -139,6 +160,7 @@ class Manifest:
                     "normalization": Normalization(
                         mean=_triple(normalization["mean"]), std=_triple(normalization["std"])
                     ),
+                    "batch_norms": tuple(map(_moments, values.get("batch_norms", ()))),
                     "calibration_images": tuple(map(str, values["calibration_images"])),
                     "versions": tuple((str(k), str(v)) for k, v in values["versions"]),
                 }
@@ -159,6 +181,20 @@ def _check_type(key: str, value: Any, kind: type[T]) -> T:
 def _size(values: Any) -> Size:
     height, width = _check_type("size", values, list)
     return Size(_check_type("height", height, int), _check_type("width", width, int))
+
+
+def _moments(values: Any) -> LayerMoments:
+    found = _check_type("batch_norms", values, dict)
+    return LayerMoments(
+        **{
+            **found,
+            "weight": _check_type("weight", found["weight"], str),
+            "means": tuple(_check_type("mean", value, float) for value in found["means"]),
+            "deviations": tuple(
+                _check_type("deviation", value, float) for value in found["deviations"]
+            ),
+        }
+    )
 
 
 def _triple(values: Any) -> tuple[float, float, float]:

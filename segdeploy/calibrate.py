@@ -1,78 +1,31 @@
-"""Activation ranges: one pass over images, a histogram per tensor, and a range read off each."""
+"""Calibration: one pass over images that counts, and the ranges that are read off the counts."""
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from struct import pack
 from typing import Any, Self
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from segdeploy.artifacts import writing
 from segdeploy.errors import SegdeployError
-from segdeploy.placement import activations_to_quantize
+from segdeploy.histograms import ChannelHistogram, Statistics
 from segdeploy.spec import Images
+from segdeploy.thresholds import INT8_STEPS, PERCENTILE, check_method, threshold
 
-Predict = Callable[[Images], Mapping[str, NDArray[np.floating[Any]]]]
+Run = Callable[[Images], Iterator[tuple[str, NDArray[Any]]]]
 
-METHODS = ("max", "percentile", "mse")
 SCHEMA = 1
-PERCENTILE = 99.99
-_BINS = 1 << 15  # magnitudes of bfloat16: 128 bins an octave, 0.8 % wide
-_NOT_FINITE = 0x7F80  # bfloat16 infinity; NaN lies above
-_CHUNK = 1 << 18  # values counted at a time: 1 MiB stays in the cache (3 ns a value, 9 in one go)
-_MSE_FRACTIONS = np.linspace(0.1, 1, 91)  # of the largest magnitude, tried as clipping threshold
-_MSE_LEVELS = 127  # positive steps of symmetric int8
-_MSE_POINTS = 4  # values tried in a bin: near the maximum a bin is as wide as a quantization step
-
-
-@dataclass(frozen=True)
-class Histogram:
-    """How often each magnitude occurs in one tensor, and the exact minimum and maximum.
-
-    A bin is a bfloat16 value: the upper half of a float32's bits, without the sign. Bins are the
-    same for every tensor and image, so neither the order of images nor the batch size matters.
-    """
-
-    counts: NDArray[np.int64]  # (32768,)
-    low: float
-    high: float
-
-    def __add__(self, other: Self) -> Self:
-        counts = self.counts + other.counts
-        return type(self)(counts, min(self.low, other.low), max(self.high, other.high))
-
-    @classmethod
-    def of(cls, values: NDArray[np.floating[Any]]) -> Self:
-        """Count every value; nothing is sub-sampled."""
-        flat = np.ascontiguousarray(values, dtype=np.float32).reshape(-1)
-        if flat.size == 0:
-            raise SegdeployError("holds no value")
-        counts = np.zeros(2 * _BINS, np.int64)
-        for start in range(0, flat.size, _CHUNK):
-            bits = flat[start : start + _CHUNK].view(np.uint32)
-            counts += np.bincount((bits >> 16).astype(np.intp), minlength=2 * _BINS)
-        magnitudes = counts[:_BINS] + counts[_BINS:]
-        if magnitudes[_NOT_FINITE:].any():
-            raise SegdeployError("holds infinity or NaN")
-        return cls(magnitudes, float(flat.min()), float(flat.max()))
-
-    @property
-    def magnitude(self) -> float:
-        """The largest absolute value."""
-        return max(abs(self.low), abs(self.high))
-
-    def clipped(self, threshold: float) -> tuple[float, float]:
-        """The range of values whose magnitude is at most `threshold`."""
-        return max(self.low, -threshold), min(self.high, threshold)
+CACHE_HEADER = "TRT-100400-EntropyCalibration2"  # TensorRT <= 10 reads a cache of any version
 
 
 @dataclass(frozen=True)
 class Ranges:
-    """Low and high per tensor, and what they were collected on."""
+    """Low and high per tensor, and how they were read off which statistics."""
 
     values: Mapping[str, tuple[float, float]]
     method: str
@@ -89,12 +42,24 @@ class Ranges:
                 )
         if self.images < 1:
             raise SegdeployError(f"ranges of {self.images} images; wanted at least 1")
-        _check_method(self.method, self.percentile)
+        check_method(self.method, self.percentile)
 
     def to_json(self, path: Path) -> None:
         """Write as JSON, atomically; the numbers survive exactly."""
         with writing(path) as temporary:
             temporary.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+
+    def to_cache(self, path: Path) -> None:
+        """Write as the calibration cache of TensorRT up to 10, which DeepStream reads too.
+
+        One tensor a line, its scale as the hexadecimal bytes of a big-endian float32.
+        """
+        lines = [CACHE_HEADER]
+        for name, (low, high) in self.values.items():
+            scale = max(abs(low), abs(high)) / INT8_STEPS
+            lines.append(f"{name}: {pack('>f', scale).hex()}")
+        with writing(path) as temporary:
+            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     @classmethod
     def from_json(cls, path: Path) -> Self:
@@ -132,106 +97,72 @@ def _checked(content: Any) -> dict[str, Any]:
     }
 
 
-def observe_graph(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph with every tensor to be measured, and nothing else, as output."""
-    observed = onnx.ModelProto()
-    observed.CopyFrom(model)
-    del observed.graph.output[:]
-    known = onnx.shape_inference.infer_shapes(model).graph
-    types = {value.name: value.type for value in (*known.input, *known.output, *known.value_info)}
-    observed.graph.output.extend(
-        onnx.helper.make_value_info(name, types[name]) for name in activations_to_quantize(model)
-    )
-    return observed
-
-
-def collect_ranges(
-    run: Predict,
+def collect_statistics(
+    run: Run,
     images: Iterable[Images],
     *,
     graph_sha256: str,
-    method: str = "mse",
-    percentile: float = PERCENTILE,
-) -> Ranges:
-    """Run every image once and read a range off each tensor's histogram.
+    key: str = "",
+    threads: int = 1,
+    begun: Statistics | None = None,
+    every: int = 0,
+    keep: Callable[[Statistics], None] | None = None,
+) -> Statistics:
+    """Run every image once and count.
 
     Args:
-        run: images -> tensors by name; a session of the graph that `observe_graph` returned.
+        run: images -> tensors (N, C, ...) one by one; `PieceByPiece.run`.
         images: batches of any size; only one is held at a time.
-        graph_sha256: `placement.graph_sha256` of the graph that was observed.
-        method: `max` clips nothing; `percentile` clips the largest magnitudes; `mse` clips where
-            the error of rounding to symmetric int8 plus that of clipping is least.
-        percentile: share of the values, in percent, that `percentile` leaves unclipped.
+        graph_sha256: `placement.graph_sha256` of the graph that is observed.
+        key: what the result is known by in a cache.
+        threads: that count at the same time.
+        begun: what was collected of earlier images, which `images` leaves out.
+        every: after how many images `keep` is called, for a later run to go on from; 0: never.
+        keep: is given what there is so far.
     """
-    _check_method(method, percentile)
-    histograms: dict[str, Histogram] = {}
-    count = 0
+    histograms = dict(begun.histograms) if begun else {}
+    count = begun.images if begun else 0
+    kept = count
     for batch in images:
         count += len(batch)
-        for name, values in run(batch).items():
+        for name, values in run(batch):
+            if name not in histograms:
+                histograms[name] = ChannelHistogram.empty(values.shape[1])
             try:
-                seen = Histogram.of(values)
+                histograms[name].count(values, threads=threads)
             except SegdeployError as error:
                 raise SegdeployError(
                     f"tensor {name} {error.problem} in calibration batch ending at image {count}",
                     hint="look at the weights, and run the image through the fp32 graph",
                 ) from error
-            histograms[name] = histograms[name] + seen if name in histograms else seen
+        if keep and every and count - kept >= every:
+            keep(Statistics(histograms, count, graph_sha256, key))
+            kept = count
     if count == 0:
         raise SegdeployError("no image to calibrate on; wanted at least 1")
-    return Ranges(
-        values={name: _range_of(seen, method, percentile) for name, seen in histograms.items()},
-        method=method,
-        images=count,
-        graph_sha256=graph_sha256,
-        percentile=float(percentile),
-    )
+    return Statistics(histograms, count, graph_sha256, key)
 
 
-def _range_of(histogram: Histogram, method: str, percentile: float) -> tuple[float, float]:
-    if method == "max":
-        return histogram.low, histogram.high
-    if method == "percentile":
-        return histogram.clipped(percentile_threshold(histogram, percentile))
-    return histogram.clipped(mse_threshold(histogram))
+def ranges_of(statistics: Statistics, method: str, percentile: float = PERCENTILE) -> Ranges:
+    """Read a range off each tensor's histogram.
 
-
-def percentile_threshold(histogram: Histogram, percentile: float) -> float:
-    """The magnitude, up to a bin's upper edge, that `percentile` % of the values do not exceed."""
-    cumulated = np.cumsum(histogram.counts)
-    bin_index = int(np.searchsorted(cumulated, cumulated[-1] * (percentile / 100)))
-    return min(float(_edges()[bin_index + 1]), histogram.magnitude)
-
-
-def mse_threshold(histogram: Histogram) -> float:
-    """The clipping threshold with the least mean squared error of symmetric int8.
-
-    Rounding is computed, not modelled: zeros, most of what a ReLU returns, have no rounding error.
+    Args:
+        statistics: of all images; shards that were not merged have no ranges.
+        method: `max` clips nothing; `percentile` clips the largest magnitudes; `entropy` and `mse`
+            clip where the quantized values differ least, by relative entropy or squared error.
+        percentile: share of the values, in percent, that `percentile` leaves unclipped.
     """
-    if histogram.magnitude == 0:
-        return 0.0
-    occupied = np.flatnonzero(histogram.counts)
-    edges = _edges()
-    offsets = (np.arange(_MSE_POINTS) + 0.5) / _MSE_POINTS
-    width = (edges[occupied + 1] - edges[occupied])[:, None]
-    points = edges[occupied][:, None] + width * offsets
-    points[occupied == 0] = 0  # the first bin holds zero, and denormals
-    errors = []
-    for fraction in _MSE_FRACTIONS:
-        step = fraction * histogram.magnitude / _MSE_LEVELS
-        rounded = np.minimum(np.rint(points / step), _MSE_LEVELS) * step
-        errors.append(histogram.counts[occupied] @ ((points - rounded) ** 2).mean(axis=1))
-    return float(_MSE_FRACTIONS[int(np.argmin(errors))]) * histogram.magnitude
-
-
-def _edges() -> NDArray[np.float64]:
-    """Lower edges of the finite bins and of the first infinite one, (32641,); that one is 2^128."""
-    bits = np.arange(_NOT_FINITE, dtype=np.uint32) << 16
-    return np.append(bits.view(np.float32).astype(np.float64), 2.0**128)
-
-
-def _check_method(method: str, percentile: float) -> None:
-    if method not in METHODS:
-        raise SegdeployError(f"calibration method {method!r}; wanted one of {', '.join(METHODS)}")
-    if not 50 < percentile <= 100:
-        raise SegdeployError(f"percentile {percentile}; wanted above 50, at most 100")
+    check_method(method, percentile)
+    if statistics.missing:
+        shards = ", ".join(str(shard + 1) for shard in statistics.missing)
+        raise SegdeployError(
+            f"shard {shards} of {statistics.of_shards} is missing", hint="merge all shards"
+        )
+    values = {}
+    for name, seen in statistics.histograms.items():
+        bound = threshold(seen, method, percentile)
+        low, high = max(float(seen.low.min()), -bound), min(float(seen.high.max()), bound)
+        values[name] = (low, high)
+    return Ranges(
+        values, method, statistics.images, statistics.graph_sha256, float(np.float64(percentile))
+    )

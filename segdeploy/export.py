@@ -14,11 +14,11 @@ import onnx
 import torch
 
 from segdeploy import __version__
-from segdeploy.artifacts import Graph, Manifest, request_hash
+from segdeploy.artifacts import Graph, LayerMoments, Manifest, request_hash
 from segdeploy.errors import SegdeployError
 from segdeploy.graph import OPSET, save_graph
 from segdeploy.nets.checkpoint import Checkpoint, build_network
-from segdeploy.nets.segmentor import PixelsIn
+from segdeploy.nets.segmentor import PixelsIn, Segmentor
 from segdeploy.spec import (
     INPUT,
     MAX_BATCH,
@@ -39,6 +39,13 @@ from segdeploy.spec import (
 # 0.99997 and at most 4.3e-6; fp16 0.983 and 7.4e-3, at a third of the width 0.977 and 1.8e-2.
 PARITY = {Precision.FP32: (0.9999, 1e-3), Precision.FP16: (0.97, 2e-2)}
 TRACED_DYNAMIC = Size(256, 512)  # what a dynamic graph is traced at
+# Layers without activation, and the first one, whose BatchNorm the manifest tells of.
+NORMED = (
+    "backbone.conv1",
+    "backbone.layer1.0.conv.1",
+    "backbone.layer2.0.conv.2",
+    "backbone.layer2.1.conv.2",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +98,7 @@ def request_of(spec: ModelSpec, checkpoint: Checkpoint, options: ExportOptions) 
         classes=checkpoint.classes or spec.classes,
         normalization=spec.normalization,
         checkpoint=checkpoint.sha256,
+        batch_norms=NORMED,
         options=options,
     )
 
@@ -106,6 +114,7 @@ def export_graph(
     """
     network, classes = build_network(spec, checkpoint)
     network.requires_grad_(False)
+    batch_norms = () if checkpoint.is_random else _batch_norms(network)
     if options.precision is Precision.FP16:
         network.half()
     module = PixelsIn(network, spec.normalization, options.output).eval()
@@ -140,6 +149,7 @@ def export_graph(
         batch=options.batch,
         dataset=spec.dataset,
         normalization=spec.normalization,
+        batch_norms=batch_norms,
         checkpoint=checkpoint.name,
         checkpoint_sha256=checkpoint.sha256,
         request=request_of(spec, checkpoint, options),
@@ -195,6 +205,25 @@ def measure_parity(
                 logit_error=float(np.abs(logits.astype(np.float32) - wanted).max()),
                 logit_range=float(wanted.max() - wanted.min()),
                 equal_labels=float((labels == expected).mean()),
+            )
+        )
+    return tuple(found)
+
+
+def _batch_norms(network: Segmentor) -> tuple[LayerMoments, ...]:
+    """The moments of each layer's output on the training data, in float32, to six digits."""
+    found = []
+    for layer in NORMED:
+        norm = network.get_submodule(f"{layer}.bn")
+        variance = norm.get_buffer("running_var")
+        eps = norm.eps if isinstance(norm, torch.nn.BatchNorm2d) else 0.0
+        deviation = norm.get_parameter("weight").abs() * (variance / (variance + eps)).sqrt()
+        means, deviations = norm.get_parameter("bias").tolist(), deviation.tolist()
+        found.append(
+            LayerMoments(
+                weight=f"segmentor.{layer}.conv.weight",
+                means=tuple(float(f"{value:.6g}") for value in means),
+                deviations=tuple(float(f"{value:.6g}") for value in deviations),
             )
         )
     return tuple(found)

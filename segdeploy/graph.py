@@ -98,6 +98,102 @@ def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProt
     return copy
 
 
+def up_to(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
+    """A copy that returns these tensors alone, with the nodes that they need alone."""
+    wanted = list(dict.fromkeys(names))
+    needed, nodes = set(wanted), []
+    for node in reversed(model.graph.node):
+        if not needed.isdisjoint(node.output):
+            nodes.append(node)
+            needed.update(node.input)
+    graph = onnx.helper.make_graph(
+        nodes[::-1],
+        model.graph.name,
+        list(model.graph.input),
+        [onnx.helper.make_empty_tensor_value_info(name) for name in wanted],
+        [tensor for tensor in model.graph.initializer if tensor.name in needed],
+    )
+    return onnx.helper.make_model(
+        graph, opset_imports=model.opset_import, ir_version=model.ir_version
+    )
+
+
+def taking_floats(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy for pixels of any value: the graph casts them to float32 before it computes."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    copy.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    return copy
+
+
+def convolved(model: onnx.ModelProto, weight: str) -> str | None:
+    """What the convolution of this weight returns, or of its scaled form; None: there is none."""
+    names = {weight, f"{weight}.scaled"}  # as rewrite.input_scale calls it
+    found = (n.output[0] for n in model.graph.node if n.op_type == "Conv" and n.input[1] in names)
+    return next(found, None)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a graph between tensors of interest: what it reads, and what it hands on."""
+
+    model: bytes
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    finished: tuple[str, ...]  # tensors that no later piece reads
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A graph in pieces, in their order; `names` are the tensors of interest."""
+
+    input: str
+    names: frozenset[str]
+    pieces: tuple[Piece, ...]
+
+
+def cut_graph(model: onnx.ModelProto, names: Iterable[str]) -> Cut:
+    """Cut behind each of the tensors, so that none has to outlive those who read it.
+
+    What comes behind the last of them is left out.
+    """
+    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    types = {value.name: value for value in (*graph.input, *graph.output, *graph.value_info)}
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    wanted = set(names)
+    parts: list[list[onnx.NodeProto]] = [[]]
+    for node in graph.node:
+        parts[-1].append(node)
+        if wanted & {*node.output}:
+            parts.append([])
+    parts.pop()
+    made = {value.name: -1 for value in graph.input}
+    made |= {name: k for k, part in enumerate(parts) for node in part for name in node.output}
+    read = {name: k for k, part in enumerate(parts) for node in part for name in node.input}
+    pieces = []
+    for k, part in enumerate(parts):
+        needed = {name for node in part for name in node.input}
+        inputs = sorted(name for name in needed if made.get(name, k) < k)
+        outputs = [name for name in made if made[name] == k and _outlives(name, k, read, wanted)]
+        inner = onnx.helper.make_graph(
+            part,
+            f"piece{k}",
+            [types[name] for name in inputs],
+            [types[name] for name in outputs],
+            [constants[name] for name in sorted(needed & constants.keys())],
+        )
+        bound = onnx.helper.make_model(
+            inner, opset_imports=model.opset_import, ir_version=model.ir_version
+        )
+        finished = tuple(name for name in made if made[name] <= k and read.get(name, k) <= k)
+        pieces.append(Piece(bound.SerializeToString(), tuple(inputs), tuple(outputs), finished))
+    return Cut(graph.input[0].name, frozenset(wanted), tuple(pieces))
+
+
+def _outlives(name: str, piece: int, read: dict[str, int], wanted: set[str]) -> bool:
+    return name in wanted or read.get(name, piece) > piece
+
+
 def logits_tensor(model: onnx.ModelProto) -> str:
     """The head's logits: what is resized before ArgMax, or the output of a logits graph."""
     producers = {output: node for node in model.graph.node for output in node.output}

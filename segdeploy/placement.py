@@ -10,67 +10,91 @@ from onnx import GraphProto, ModelProto, NodeProto
 from segdeploy.errors import SegdeployError
 
 ACTIVATIONS = frozenset({"Relu", "Clip"})  # both runtimes fold them into the operator before
-JOINTS = frozenset({"Add", "Concat"})  # have an integer kernel in ONNX Runtime; Resize has none
 
 
 class QuantizationForm(StrEnum):
-    """Where the pairs stand and what they hold.
+    """What the pairs hold; where they stand is the same.
 
-    `tensorrt`: symmetric int8, on the inputs of convolutions only; TensorRT refuses a zero point.
-    `onnxruntime`: uint8 with zero point, on every tensor between integer operators.
+    `tensorrt`: symmetric int8; TensorRT refuses a zero point.
+    `onnxruntime`: the same numbers as uint8 around 128, with integer biases and clips.
+    `onnxruntime-full-range`: for a CPU alone: what a ReLU returns takes all of uint8, from 0 on.
     """
 
     TENSORRT = "tensorrt"
     ONNXRUNTIME = "onnxruntime"
+    FULL_RANGE = "onnxruntime-full-range"
 
 
 @dataclass(frozen=True)
 class Placement:
-    """The convolutions that become integer, and the tensors that get a pair with who reads it.
+    """The convolutions that become integer, and the tensors that get a pair.
 
-    A node is named by its first output: unlike node names, those are unique.
+    A node is named by its first output: unlike node names, those are unique. Whoever reads a tensor
+    with a pair reads the pair, so that it exists in integers only.
     """
 
     convolutions: frozenset[str]
-    pairs: Mapping[str, frozenset[str]]
+    pairs: frozenset[str]
+    joined: Mapping[str, str]  # tensors that share the scale of the Concat that joins them
 
 
 def place_pairs(
-    graph: GraphProto,
-    form: QuantizationForm,
-    *,
-    keep_fp32: Collection[str] = (),
-    quantize_depthwise: bool = True,
+    graph: GraphProto, *, keep_fp32: Collection[str] = (), quantize_depthwise: bool = True
 ) -> Placement:
     """Decide where Q/DQ pairs go.
 
+    On what an integer convolution reads; on both addends of a sum and on all parts of a Concat that
+    one reads; and on its result where another one depends on it through something else, such as a
+    resize. Bias, pooling, resize, the mask, and the pooled branches, folded to small matrices, are
+    computed in floating point.
+
     Args:
         graph: in topological order, as ONNX wants it.
-        form: the runtime it is for.
         keep_fp32: nodes left floating: a node's name, or the module path of a weight
             (`segmentor.decode_head` leaves every convolution of the head floating).
-        quantize_depthwise: whether convolutions with groups become integer too.
+        quantize_depthwise: whether convolutions with groups become integer too. Without them the
+            graph is for TensorRT-RTX, whose integer convolutions return floats: then no result gets
+            a pair that is not read by an integer convolution.
     """
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     if not convolutions:
         raise SegdeployError("the graph has no convolution, so there is nothing to quantize")
     kept = _kept_nodes(graph, keep_fp32)
-    weights = {tensor.name for tensor in graph.initializer}
+    constants = {tensor.name for tensor in graph.initializer}
     integer = {
         node.output[0]
         for node in convolutions
         if node.output[0] not in kept
-        and node.input[1] in weights
-        and (quantize_depthwise or _groups(node) == 1)
+        and node.input[1] in constants
+        and (quantize_depthwise or groups_of(node) == 1)
     }
-    if form is QuantizationForm.TENSORRT:
-        return _tensorrt_placement(graph, integer, kept)
-    return _onnxruntime_placement(graph, integer, kept)
+    readers = consumers(graph)
+    before_integers: set[str] = set()  # tensors that some integer convolution depends on
+    pairs: set[str] = set()
+    joined: dict[str, str] = {}
+    for node in reversed(graph.node):
+        name = node.output[0]
+        depended_on = not before_integers.isdisjoint(node.output)
+        if depended_on or name in integer:
+            before_integers.update(node.input)
+        result = activated(name, readers)
+        if name in integer:
+            pairs.add(node.input[0])
+        computes = name in integer or (node.op_type == "Add" and not integer.isdisjoint(node.input))
+        reading = {reader.op_type for reader in readers.get(result, [])}
+        if quantize_depthwise and computes and depended_on and "Conv" not in reading:
+            pairs.add(result)
+        is_joint = node.op_type in ("Add", "Concat") and constants.isdisjoint(node.input)
+        if is_joint and result in pairs:
+            pairs.update(node.input)
+            if node.op_type == "Concat":
+                joined |= dict.fromkeys(node.input, joined.get(name, name))
+    return Placement(frozenset(integer), frozenset(pairs), joined)
 
 
 def activations_to_quantize(model: ModelProto) -> tuple[str, ...]:
-    """The tensors that get a scale in one form or the other, in the order of their computation."""
-    placed = {name for form in QuantizationForm for name in place_pairs(model.graph, form).pairs}
+    """The tensors that can get a scale, in the order of their computation."""
+    placed = place_pairs(model.graph).pairs
     order = [tensor.name for tensor in model.graph.input]
     order += [name for node in model.graph.node for name in node.output]
     return tuple(name for name in order if name in placed)
@@ -90,50 +114,7 @@ def consumers(graph: GraphProto) -> dict[str, list[NodeProto]]:
     return readers
 
 
-def _tensorrt_placement(graph: GraphProto, integer: set[str], kept: set[str]) -> Placement:
-    """Convolution inputs, and the skip input of a residual Add where it has a pair already."""
-    pairs: dict[str, set[str]] = {}
-    for node in graph.node:
-        if node.output and node.output[0] in integer:
-            pairs.setdefault(node.input[0], set()).add(node.output[0])
-    readers = consumers(graph)
-    fusible = {name for name in integer if len(readers.get(name, ())) == 1}
-    for node in graph.node:
-        # TensorRT fuses convolution and Add into one int8 kernel when the other addend is int8 too.
-        if node.op_type == "Add" and node.output[0] not in kept and fusible & {*node.input}:
-            for skip in ({*node.input} - fusible) & pairs.keys():
-                pairs[skip].add(node.output[0])
-    return Placement(frozenset(integer), {name: frozenset(who) for name, who in pairs.items()})
-
-
-def _onnxruntime_placement(graph: GraphProto, integer: set[str], kept: set[str]) -> Placement:
-    """Every tensor between integer operators; all who read it read the pair.
-
-    ONNX Runtime makes an integer kernel only of "dequantize, operator, quantize". The last
-    convolution therefore stays floating: its result, the logits, is never quantized.
-    """
-    readers = consumers(graph)
-    constants = {tensor.name for tensor in graph.initializer}
-    before_convolution: set[str] = set()  # tensors that some later convolution depends on
-    placed: set[str] = set()
-    convolutions: set[str] = set()
-    for node in reversed(graph.node):
-        name = node.output[0]
-        depended_on = not before_convolution.isdisjoint(node.output)
-        if depended_on or node.op_type == "Conv":
-            before_convolution.update(node.input)
-        result = _activated(name, readers)
-        if name in integer and depended_on:
-            convolutions.add(name)
-            placed |= {node.input[0], result}
-        is_joint = node.op_type in JOINTS and constants.isdisjoint(node.input)
-        if is_joint and name not in kept and result in placed:
-            placed |= {*node.input}
-    who = {name: frozenset(node.output[0] for node in readers[name]) for name in placed}
-    return Placement(frozenset(convolutions), who)
-
-
-def _activated(name: str, readers: Mapping[str, list[NodeProto]]) -> str:
+def activated(name: str, readers: Mapping[str, list[NodeProto]]) -> str:
     """The tensor behind the activation that follows `name`, or `name` itself."""
     reading = readers.get(name, [])
     if len(reading) == 1 and reading[0].op_type in ACTIVATIONS:
@@ -159,5 +140,6 @@ def _kept_nodes(graph: GraphProto, keep_fp32: Collection[str]) -> set[str]:
     return kept
 
 
-def _groups(node: NodeProto) -> int:
+def groups_of(node: NodeProto) -> int:
+    """Of a convolution."""
     return next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)

@@ -18,7 +18,7 @@ LabelMap = NDArray[np.uint8]  # (H, W), one of `Labels`
 Logits = NDArray[np.float32]  # (N, classes, H / stride, W / stride), before the bilinear resize
 
 # How a range is read off a histogram, see calibrate.collect_ranges.
-RangeMethod = Literal["max", "percentile", "mse"]
+RangeMethod = Literal["max", "percentile", "entropy", "mse"]
 
 INPUT = "image"  # name of every graph's input
 MIN_SIDE = 32  # pixels: below it the pyramid's 6 bins are wider than the map at stride 8

@@ -3,8 +3,8 @@
 import gc
 import math
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter, perf_counter_ns
@@ -99,6 +99,39 @@ def measure_latency(
         warmup_ms = _repeat(step, warmup, 1, start + limit / WARMUP_SHARE, advance)
         steps_ms = _repeat(step, steps, MIN_STEPS, start + limit, advance)
     return Latency(steps_ms, warmup_ms)
+
+
+def measure_in_turns(
+    openings: Sequence[Callable[[], AbstractContextManager[Callable[[], object]]]],
+    *,
+    rounds: int = 5,
+    steps: int = 20,  # of each in each round
+    max_seconds: float = 2.0,  # of each in each round, as `measure_latency` takes it
+) -> tuple[Latency, ...]:
+    """Time several things round by round, so that a slow moment of the machine meets them all.
+
+    Only one of them is open at a time: memory does not grow with their number.
+
+    Args:
+        openings: each opens a thing to be timed and gives its step.
+        rounds: how often each of them has its turn.
+        steps: that count in one turn, after two of warm-up.
+        max_seconds: one turn ends early when it took this long; three steps are made anyway.
+    """
+    if rounds < 1:
+        raise SegdeployError(f"{rounds} rounds; wanted at least 1")
+    turns: list[list[Latency]] = [[] for _ in openings]
+    for _ in range(rounds):
+        for opening, own in zip(openings, turns, strict=True):
+            with opening() as step:
+                own.append(measure_latency(step, warmup=2, steps=steps, max_seconds=max_seconds))
+    return tuple(
+        Latency(
+            tuple(step for turn in own for step in turn.steps_ms),
+            tuple(step for turn in own for step in turn.warmup_ms),
+        )
+        for own in turns
+    )
 
 
 def _repeat(

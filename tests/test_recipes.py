@@ -251,7 +251,7 @@ def test_a_slip_in_a_class_list_is_named_with_its_file(tmp_path, rows):
         (DRAWN.replace("4", "0"), "count = 0; wanted 1 or more"),
         (DRAWN.replace("4", "-4"), "count = -4; wanted 1 or more"),
         (DRAWN.replace("4", "4.5"), "count = 4.5; wanted a whole number"),
-        (DRAWN.replace("max", "entropy"), "method = 'entropy'; wanted one of max"),
+        (DRAWN.replace("max", "kl"), "method = 'kl'; wanted one of max"),
         (DRAWN + "percentil = 99.9", "unexpected key `percentil`"),
         (DRAWN + 'keep_fp32 = "decode_head"', "wanted a list"),
         ('dataset = "demo"', "the key `method` is missing"),

@@ -3,12 +3,21 @@
 import gc
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pytest
 
 from segdeploy.errors import SegdeployError
-from segdeploy.timing import Latency, measure_latency, peak_memory_bytes, reset_peak_memory
+from segdeploy.timing import (
+    Latency,
+    measure_in_turns,
+    measure_latency,
+    peak_memory_bytes,
+    reset_peak_memory,
+)
 
 
 def test_percentiles_interpolate_linearly() -> None:
@@ -134,3 +143,24 @@ def test_peak_memory_remembers_what_was_freed_until_reset() -> None:
     assert after is not None
     assert peak >= before + 190_000_000
     assert after <= peak - 190_000_000
+
+
+def test_turns_go_round_and_one_thing_is_open_at_a_time() -> None:
+    calls: list[str] = []
+
+    @contextmanager
+    def opening(name: str) -> Iterator[Callable[[], object]]:
+        calls.append(f"open {name}")
+        yield lambda: calls.append(name)
+        calls.append(f"close {name}")
+
+    latencies = measure_in_turns([partial(opening, "a"), partial(opening, "b")], rounds=2, steps=3)
+
+    turns = [["open", *[name] * 5, "close"] for name in "abab"]
+    assert [call.partition(" ")[0] for call in calls] == [call for turn in turns for call in turn]
+    assert [(len(found.steps_ms), len(found.warmup_ms)) for found in latencies] == [(6, 4), (6, 4)]
+
+
+def test_turns_need_a_round() -> None:
+    with pytest.raises(SegdeployError, match="0 rounds"):
+        measure_in_turns([], rounds=0)

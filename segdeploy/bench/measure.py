@@ -2,7 +2,7 @@
 
 import itertools
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -11,24 +11,29 @@ from pathlib import Path
 import numpy as np
 
 from segdeploy.artifacts import Manifest, Store, sha256_of
-from segdeploy.datasets import Dataset, facts, open_dataset
+from segdeploy.datasets import Dataset, facts
 from segdeploy.datasets.scenes import draw_scene
 from segdeploy.errors import SegdeployError
 from segdeploy.evaluate import evaluate
 from segdeploy.images import overlay, resize, write_png
-from segdeploy.metrics import ConfusionMatrix
-from segdeploy.pipeline.calibration import check_unseen
-from segdeploy.pipeline.modes import WHOLE, Mode, check_mode, mode_input
+from segdeploy.pipeline.modes import WHOLE, Mode, check_mode
+from segdeploy.pipeline.protocol import (
+    TIMED_IMAGES,
+    check_scorable,
+    first_inputs,
+    open_evaluation,
+    percent_per_class,
+    predictor,
+)
 from segdeploy.pipeline.segment import read_artifact, segment_input
 from segdeploy.pipeline.source import resolve_source
 from segdeploy.report import TRAINED, Measurement
 from segdeploy.runtime import Session, open_session
-from segdeploy.spec import ClassSet, Device, Image, LabelMap, Output, Runtime, Size
+from segdeploy.spec import Device, Image, LabelMap, Output, Runtime, Size
 from segdeploy.timing import measure_latency, peak_memory_bytes
 
 STEPS = 195  # timed by mmseg's tools/benchmark.py, after 5 of warm-up
 WARMUP = 5
-TIMED_IMAGES = 8  # held in memory and taken in turn
 PICTURES = 3  # images of the data set that a report shows
 GPU_ONLY = (Runtime.TENSORRT, Runtime.TENSORRT_RTX)
 PICTURE_WIDTH = 512  # pixels of one panel
@@ -62,9 +67,7 @@ class BenchOptions:
 
     def open(self) -> tuple[Dataset, str]:
         """The split that published scores are of."""
-        known = None if Path(self.dataset).is_dir() else facts(self.dataset)
-        split = known.evaluation_split if known else "val"
-        return open_dataset(self.dataset, self.data, split), split
+        return open_evaluation(self.dataset, self.data)
 
     def nominal_size(self) -> Size:
         """Of the network's input; a known data set need not be there for it."""
@@ -110,7 +113,7 @@ def _measure(subject: Subject, options: BenchOptions) -> Outcome:
         )
         peak = peak_memory_bytes()  # of inference: before anything is scored
         scored = None if manifest.is_random else dataset
-        predict = _predictor(session, dataset.scale if dataset else None, options.mode)
+        predict = predictor(session, dataset.scale if dataset else None, options.mode)
         matrix = evaluate(predict, scored, limit=options.limit) if scored else None
         pictures: tuple[LabelMap, ...] = ()
         if dataset is not None and options.pictures:
@@ -139,7 +142,7 @@ def _measure(subject: Subject, options: BenchOptions) -> Outcome:
         miou=100 * matrix.miou() if matrix else None,
         macc=100 * matrix.macc() if matrix else None,
         aacc=100 * matrix.aacc() if matrix else None,
-        per_class_iou=_per_class(matrix, manifest.classes) if matrix else {},
+        per_class_iou=percent_per_class(matrix, manifest.classes) if matrix else {},
         peak_memory_bytes=peak,
         note="" if matrix else "mIoU was not measured",
     )
@@ -175,13 +178,7 @@ def _check_batch(manifest: Manifest) -> None:
 def _dataset_for(manifest: Manifest, options: BenchOptions) -> Dataset:
     """The scored split, refused where its scores would mean nothing for this artifact."""
     dataset, split = options.open()
-    if len(manifest.classes) != len(dataset.classes):
-        raise SegdeployError(
-            f"{manifest.model} tells {len(manifest.classes)} classes apart, "
-            f"{dataset.name} has {len(dataset.classes)}",
-            hint="name the data set that it was trained on with --dataset",
-        )
-    check_unseen(manifest.calibration_split, manifest.calibration_images, dataset, split)
+    check_scorable(manifest, dataset, split)
     return dataset
 
 
@@ -194,30 +191,7 @@ def _timed_inputs(
         fixed = None if mode.crop else manifest.size or subject.size
         size = fixed or options.nominal_size()
         return [(draw_scene(seed, size)[0], size) for seed in range(TIMED_IMAGES)]
-    images = [dataset.load_image(k) for k in range(min(TIMED_IMAGES, len(dataset)))]
-    inputs = [(mode_input(image, dataset.scale, mode), Size(*image.shape[:2])) for image in images]
-    found = Size(*inputs[0][0].shape[:2])
-    if mode == WHOLE and manifest.size not in (None, found):
-        raise SegdeployError(
-            f"{manifest.model}: the artifact takes {manifest.size}, "
-            f"images of {dataset.name} are {found} at test time",
-            hint=f"export it with --size {found} or --dynamic",
-        )
-    return inputs
-
-
-def _predictor(
-    session: Session, scale: tuple[int, int] | None, mode: Mode
-) -> Callable[[Image], LabelMap]:
-    def predict(image: Image) -> LabelMap:
-        return segment_input(session, mode_input(image, scale, mode), Size(*image.shape[:2]), mode)
-
-    return predict
-
-
-def _per_class(matrix: ConfusionMatrix, classes: ClassSet) -> dict[str, float | None]:
-    scores = zip(classes.names, matrix.iou(), strict=True)
-    return {name: None if np.isnan(iou) else 100 * float(iou) for name, iou in scores}
+    return first_inputs(manifest, dataset, mode)
 
 
 def _title(manifest: Manifest, mode: Mode) -> str:

@@ -14,6 +14,7 @@ from segdeploy.errors import SegdeployError
 from segdeploy.pipeline.calibration import check_unseen, default_calibration, open_calibration
 from segdeploy.pipeline.make import EngineRequest, export_options, make_artifact
 from segdeploy.pipeline.modes import WHOLE, Mode, check_mode
+from segdeploy.pipeline.protocol import scored_output
 from segdeploy.pipeline.segment import is_artifact, read_artifact
 from segdeploy.pipeline.source import Source, find_checkpoint, resolve_source
 from segdeploy.recipes import Target, load_model, load_targets, model_names
@@ -154,10 +155,8 @@ def _plan_artifact(name: str, comparison: Comparison, options: BenchOptions) -> 
 
 
 def _output(options: BenchOptions) -> Output:
-    """Logits where images are resized for the test, or scores averaged: labels cannot be."""
-    known = find_facts(options.dataset)
-    resized = known is not None and known.scale is not None and not known.uniform
-    return Output.LOGITS if resized or options.mode != WHOLE else Output.LABELS
+    """Logits where scores are averaged too: labels cannot be."""
+    return Output.LOGITS if options.mode != WHOLE else scored_output(options.dataset)
 
 
 def _traced_size(options: BenchOptions) -> Size | None:

@@ -9,6 +9,7 @@ import typer
 
 from segdeploy import __version__
 from segdeploy.cli import printing
+from segdeploy.cli.calibration import calibrate
 from segdeploy.cli.options import (
     DATA,
     DEFAULT_MODEL,
@@ -19,6 +20,7 @@ from segdeploy.cli.options import (
     Crop,
     Data,
     Json,
+    LintFor,
     Model,
     ModeName,
     Passage,
@@ -29,6 +31,17 @@ from segdeploy.cli.options import (
     parse_list,
     parse_mode,
     parse_size,
+)
+from segdeploy.cli.verdict import (
+    BUDGET,
+    BudgetText,
+    Limit,
+    MinIou,
+    MinMiou,
+    PagePath,
+    ScoredOn,
+    parse_verdict,
+    run_verdict,
 )
 from segdeploy.errors import SegdeployError
 from segdeploy.recipes import load_model, load_targets, model_names
@@ -149,11 +162,28 @@ def build_engine(
     data: Data = DATA,
     target: Annotated[BuildTarget, typer.Option(help="What runs it.")] = BuildTarget.AUTO,
     out: Annotated[Path | None, typer.Option("-o", help="The engine to write.")] = None,
+    keep_fp32: Annotated[
+        list[str] | None, typer.Option(metavar="LAYER", help="Leave a layer floating in int8.")
+    ] = None,
+    full_range: Annotated[
+        bool, typer.Option("--full-range", help="int8 for ONNX Runtime alone: all of uint8.")
+    ] = False,
+    min_miou: MinMiou = None,
+    min_iou: MinIou = None,
+    dataset: ScoredOn = None,
+    limit: Limit = None,
+    budget: BudgetText = BUDGET,
+    report: PagePath = None,
     json: Json = False,
 ) -> None:
     """Compile a model to an engine: a file that one runtime loads without further work."""
     if fp16 and int8:
         raise typer.BadParameter("--fp16 and --int8 exclude each other")
+    wanted = parse_verdict(
+        min_miou, min_iou, dataset=dataset, limit=limit, budget=budget, report=report
+    )
+    if wanted is not None and not int8:
+        raise typer.BadParameter("--min-miou and --min-iou go with --int8")
     from segdeploy.cli.tables import built_facts, built_json
     from segdeploy.pipeline.engines import best_runtime
     from segdeploy.pipeline.make import EngineRequest, make_engine_of
@@ -162,24 +192,29 @@ def build_engine(
     precision = Precision.FP16 if fp16 else Precision.INT8 if int8 else None
     if target is BuildTarget.AUTO:
         printing.note(f"building for {runtime}")
-    built = make_engine_of(
-        model,
-        checkpoint,
-        EngineRequest(
-            precision=precision,
-            runtime=runtime,
-            calibration=calibration,
-            data=data,
-            store=STORE,
-            out=out,
-        ),
+    request = EngineRequest(
+        precision=precision,
+        runtime=runtime,
+        calibration=calibration,
+        data=data,
+        store=STORE,
+        out=out,
+        keep_fp32=tuple(keep_fp32 or ()),
+        full_range=full_range,
     )
+    if wanted is not None:
+        run_verdict(model, checkpoint, request, wanted, json=json)
+        return
+    built = make_engine_of(model, checkpoint, request)
     for warning in built.warnings:
         printing.note(f"warning: {warning}")
     if json:
         printing.show_json(built_json(built))
     else:
         printing.show_facts(built_facts(built))
+
+
+app.command(epilog="Example: segdeploy calibrate demo -o ranges.json")(calibrate)
 
 
 @app.command(epilog="Example: segdeploy predict demo street.png -o masks --overlay")
@@ -268,14 +303,52 @@ def bench(
 @app.command(epilog="Example: segdeploy inspect artifacts/demo/fp32.onnx")
 def inspect(
     artifact: Annotated[Path, typer.Argument(help="A .onnx, .ort or .plan file.")],
+    lint: Annotated[
+        bool, typer.Option("--lint", help="Check the Q/DQ pairs of any ONNX graph instead.")
+    ] = False,
+    target: Annotated[
+        LintFor | None,
+        typer.Option(help="Of --lint: what shall run it. Default: its own form, or tensorrt."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Say what an artifact is, where it is from, what it expects and what it returns."""
+    if target is not None and not lint:
+        raise typer.BadParameter("--target goes with --lint")
+    if lint:
+        _lint(artifact, target, json=json)
+        return
     from segdeploy.cli.tables import artifact_facts
     from segdeploy.pipeline.segment import read_artifact
 
     facts = artifact_facts(read_artifact(artifact))
     printing.show_json(facts) if json else printing.show_facts(facts)
+
+
+def _lint(path: Path, target: LintFor | None, *, json: bool) -> None:
+    """The rest of `inspect --lint`."""
+    if path.suffix in (".ort", ".plan"):
+        raise SegdeployError(
+            f"{path}: is an engine; wanted a graph", hint="lint the .onnx graph it was built from"
+        )
+    from segdeploy.cli.tables import breach_table
+    from segdeploy.graph import read_model
+    from segdeploy.lint import integer_convolutions, lint_model, target_of
+    from segdeploy.lint_rules import RULES, LintTarget
+
+    model = read_model(path)
+    chosen = target_of(model) if target is None else LintTarget(target)
+    printing.note(f"checking for {chosen}")
+    breaches = lint_model(model, chosen)
+    if json:
+        printing.show_json([vars(breach) for breach in breaches])
+    elif breaches:
+        printing.show_table(breach_table(breaches))
+    else:
+        count = integer_convolutions(model)
+        print(f"no rule is broken ({len(RULES)} rules, {count} integer convolutions)")
+    if breaches:
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: segdeploy doctor")

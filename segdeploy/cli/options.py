@@ -51,6 +51,14 @@ class BuildTarget(StrEnum):
     TENSORRT_RTX = "tensorrt-rtx"
 
 
+class LintFor(StrEnum):
+    """What shall run the graph that `inspect --lint` checks."""
+
+    ONNXRUNTIME = "onnxruntime"
+    TENSORRT = "tensorrt"
+    TENSORRT_RTX = "tensorrt-rtx"
+
+
 class Tuned(StrEnum):
     """What `export --for` rewrites for."""
 

@@ -14,6 +14,7 @@ from segdeploy.recipes import Target
 from segdeploy.spec import MaskPlace, ModelSpec, Output
 
 if TYPE_CHECKING:
+    from segdeploy.lint_rules import Breach
     from segdeploy.pipeline.engines import Built
     from segdeploy.pipeline.graphs import Exported
     from segdeploy.rewrite.passes import Step
@@ -38,7 +39,7 @@ def model_rows(specs: Sequence[ModelSpec], targets: Mapping[str, Target]) -> lis
 
 def model_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """The zoo for people."""
-    table = _table("model", "method", "classes", "size", "mIoU %", "fps", "measured on")
+    table = table_of("model", "method", "classes", "size", "mIoU %", "fps", "measured on")
     for row in rows:
         reference = row["reference"] or {}
         on = f"{reference['device']}, {reference['resolution']}" if reference else ""
@@ -83,7 +84,7 @@ def _saved(steps: "Sequence[Step]") -> str:
 
 def step_table(steps: "Sequence[Step]") -> Table:
     """What each pass saved: GMAC of convolutions and products, megabytes written, nodes."""
-    table = _table("rewrite", "places", "GMAC", "", "MB written", "", "nodes", "")
+    table = table_of("rewrite", "places", "GMAC", "", "MB written", "", "nodes", "")
     for step in steps:
         row = [step.name, str(step.places)]
         for before, after, scale, digits in (
@@ -175,7 +176,7 @@ def _graph_facts(artifact: Artifact) -> dict[str, Any]:
 
 def finding_table(findings: Sequence[Finding]) -> Table:
     """The lines of `segdeploy doctor`."""
-    table = _table("", "what", "found", "to do")
+    table = table_of("", "what", "found", "to do")
     for finding in findings:
         mark = "yes" if finding.ok else "no"
         cells = (mark, finding.name, finding.found, finding.advice)
@@ -183,7 +184,16 @@ def finding_table(findings: Sequence[Finding]) -> Table:
     return table
 
 
-def _table(*columns: str) -> Table:
+def breach_table(breaches: "Sequence[Breach]") -> Table:
+    """What `inspect --lint` found."""
+    table = table_of("rule", "node", "found", "wanted")
+    for breach in breaches:
+        table.add_row(*map(Text, (breach.rule, breach.node, breach.found, breach.wanted)))
+    return table
+
+
+def table_of(*columns: str) -> Table:
+    """An empty table in the style of all."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")

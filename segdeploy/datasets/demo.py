@@ -1,5 +1,6 @@
 """Drawn street scenes: a data set that is there without a download."""
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,6 +49,10 @@ class DrawnScenes:
     def load_image(self, index: int) -> Image:
         """Draw a scene."""
         return self.load(index).image
+
+    def fingerprint(self, index: int) -> str:
+        """Hexadecimal sha256 of a drawn image."""
+        return hashlib.sha256(self.load_image(index).tobytes()).hexdigest()
 
 
 def open_demo(_data: Path | None, split: str) -> DrawnScenes:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from segdeploy.artifacts import sha256_of
 from segdeploy.datasets.sample import DatasetFacts, Sample
 from segdeploy.errors import SegdeployError
 from segdeploy.images import list_images, read_image, read_labels
@@ -57,6 +58,10 @@ class PairedFiles:
     def load_image(self, index: int) -> Image:
         """Decode an image; its annotation need not exist."""
         return read_image(self.pairs[index].image)
+
+    def fingerprint(self, index: int) -> str:
+        """Hexadecimal sha256 of an image file."""
+        return sha256_of(self.pairs[index].image)
 
     def load(self, index: int) -> Sample:
         """Decode an image and its annotation; a damaged one is an error, never skipped."""

@@ -81,6 +81,9 @@ class Dataset(Protocol):
     def load_image(self, index: int) -> Image:
         """Decode an image; its annotation need not exist."""
 
+    def fingerprint(self, index: int) -> str:
+        """Hexadecimal sha256 of an image's content: another image, another fingerprint."""
+
 
 def indices_of(dataset: Dataset, ids: tuple[str, ...]) -> list[int]:
     """Where the images of these ids are; ids come from files and are only ever looked up."""

@@ -77,7 +77,7 @@ def _info(library: ModuleType, tensor: Any) -> TensorInfo:
 
 
 def _convolutions(library: ModuleType, definition: Any, graph: Path) -> Iterator[Convolution]:
-    """Each convolution with its precision: int8 behind a dequantize layer, else its type."""
+    """Each convolution with its precision: int8 where data and weights are dequantized."""
     kinds, types = library.LayerType, library.DataType
     precisions = {types.FLOAT: Precision.FP32, types.HALF: Precision.FP16}
     layers = [definition.get_layer(i) for i in range(definition.num_layers)]
@@ -88,7 +88,8 @@ def _convolutions(library: ModuleType, definition: Any, graph: Path) -> Iterator
         source = layer.get_input(0)
         # The node's name; TensorRT's own differs where two nodes share one.
         name = next(iter(origins(layer.metadata)), layer.name)
-        if source.name in dequantized:
+        weights = layer.get_input(1) if layer.num_inputs > 1 else None
+        if source.name in dequantized and weights is not None and weights.name in dequantized:
             yield Convolution(name, Precision.INT8)
         elif source.dtype in precisions:
             yield Convolution(name, precisions[source.dtype])

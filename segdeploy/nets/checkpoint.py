@@ -60,6 +60,11 @@ class Checkpoint:
     classes: ClassSet | None = None
 
     @property
+    def is_random(self) -> bool:
+        """Whether the weights are random: they have learned of no image."""
+        return self.name.startswith("random:")
+
+    @property
     def class_count(self) -> int:
         """Read off the last convolution."""
         weight = self.state.get("decode_head.conv_seg.weight")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from segdeploy.artifacts import sha256_of
 from segdeploy.datasets import Dataset, indices_of, open_dataset
 from segdeploy.errors import SegdeployError
 from segdeploy.images import list_images, network_input, read_image
@@ -21,7 +22,7 @@ class CalibrationImages:
     recipe: CalibrationSet
     split: str  # "dataset/split", or "folder:NAME"
     ids: tuple[str, ...]
-    content: str  # hash of which images these are: part of what determines an int8 graph
+    content: str  # hash of names and bytes: part of what determines an int8 graph
     load: Callable[[], Iterator[Image]]  # decoded and resized as at test time, one at a time
 
     @property
@@ -62,7 +63,7 @@ def _from_recipe(recipe: CalibrationSet, data: Path) -> CalibrationImages:
         recipe=recipe,
         split=f"{recipe.dataset}/{recipe.split}",
         ids=ids,
-        content=_hash([recipe.dataset, recipe.split, *ids]),
+        content=_hash([*ids, *map(dataset.fingerprint, indices)]),
         load=lambda: (network_input(dataset.load_image(index), dataset.scale) for index in indices),
     )
 
@@ -76,7 +77,7 @@ def _from_folder(folder: Path) -> CalibrationImages:
         recipe=CalibrationSet(name=name, dataset="", split="", method="mse"),
         split=f"{FOLDER}{name}",
         ids=tuple(path.stem for path in files),
-        content=_hash(hashlib.sha256(path.read_bytes()).hexdigest() for path in files),
+        content=_hash(map(sha256_of, files)),
         load=lambda: (read_image(path) for path in files),
     )
 

@@ -145,7 +145,7 @@ def _build_tensorrt(graph: Graph, runtime: Runtime, out: Path) -> Built:
     from segdeploy.engine.options import EngineOptions
 
     _check_tuning(graph, Tuning.GPU)
-    if graph.manifest.quantization == Runtime.ONNXRUNTIME:
+    if graph.manifest.quantization.startswith(Runtime.ONNXRUNTIME):
         raise SegdeployError(
             f"{graph.path}: is quantized for ONNX Runtime, {runtime} refuses its zero points",
             hint=f"segdeploy build-engine {graph.manifest.model} --int8 --target {runtime}",

@@ -1,25 +1,26 @@
 """From a checkpoint to a graph, and from a floating graph to an int8 one."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segdeploy.artifacts import Graph, Manifest, request_hash, writing
+from segdeploy import __version__
+from segdeploy.artifacts import Graph, Manifest, Store, request_hash, writing
 from segdeploy.datasets import find_facts
 from segdeploy.datasets.scenes import draw_scene
 from segdeploy.errors import SegdeployError, needs
-from segdeploy.images import resize
 from segdeploy.pipeline.calibration import CalibrationImages
 from segdeploy.pipeline.source import Source
+from segdeploy.pipeline.statistics import statistics_of
 from segdeploy.progress import progress_bar, track
 from segdeploy.spec import Images, Output, Precision, Runtime, Size, Tuning
 
 if TYPE_CHECKING:
     from segdeploy.export import ExportOptions, Parity
+    from segdeploy.quantize.model import QuantizeOptions
     from segdeploy.rewrite.passes import Step
 
 USUAL = Size(512, 1024)  # of an image, where no data set says otherwise
@@ -111,31 +112,98 @@ def _verify(graph: Graph, source: Source, options: "ExportOptions") -> tuple["Pa
     return parities
 
 
-def quantize_graph(
-    graph: Graph, calibration: CalibrationImages, runtime: Runtime, out: Path
-) -> Graph:
-    """Calibrate a floating graph and write its int8 form for `runtime`, if it is not there yet."""
-    from segdeploy.calibrate import collect_ranges, observe_graph
-    from segdeploy.graph import read_model, save_graph
-    from segdeploy.placement import QuantizationForm, graph_sha256
-    from segdeploy.quantize import quantize_model
+@dataclass(frozen=True, kw_only=True)
+class QuantizeRequest:
+    """What an int8 graph shall be, beside the floating graph it is made of."""
 
-    with needs("onnxruntime", extra="onnxruntime"):
-        from segdeploy.runtime.onnxruntime import OnnxRuntimeSession, int8_weight_bits
-    recipe = calibration.recipe
-    is_embedded = runtime is Runtime.ONNXRUNTIME
-    form = QuantizationForm.ONNXRUNTIME if is_embedded else QuantizationForm.TENSORRT
-    quantize_depthwise = runtime is not Runtime.TENSORRT_RTX  # which pads depthwise weights 4x
-    weight_bits = int8_weight_bits() if is_embedded else 8
-    request = request_hash(
+    calibration: CalibrationImages
+    runtime: Runtime
+    keep_fp32: tuple[str, ...] = ()  # beside what the calibration set keeps
+    full_range: bool = False  # for ONNX Runtime on a CPU alone
+    store: Store = field(default_factory=Store)
+
+
+def quantize_options(request: QuantizeRequest) -> "QuantizeOptions":
+    """How a runtime's graph is quantized."""
+    from segdeploy.placement import QuantizationForm
+    from segdeploy.quantize.model import QuantizeOptions
+
+    recipe, on_cpu = request.calibration.recipe, request.runtime is Runtime.ONNXRUNTIME
+    if request.full_range and not on_cpu:
+        raise SegdeployError(
+            f"the full range of uint8 is for ONNX Runtime alone, {request.runtime} refuses it",
+            hint="leave it out, or --target onnxruntime",
+        )
+    form = QuantizationForm.TENSORRT
+    if on_cpu:
+        form = QuantizationForm.FULL_RANGE if request.full_range else QuantizationForm.ONNXRUNTIME
+        with needs("onnxruntime", extra="onnxruntime"):
+            from segdeploy.runtime.onnxruntime import int8_weight_bits
+    return QuantizeOptions(
+        form=form,
+        method=recipe.method,
+        percentile=recipe.percentile,
+        keep_fp32=(*recipe.keep_fp32, *request.keep_fp32),
+        quantize_depthwise=request.runtime is not Runtime.TENSORRT_RTX,
+        weight_bits=int8_weight_bits() if on_cpu else 8,
+    )
+
+
+def quantize_graph(graph: Graph, request: QuantizeRequest, out: Path) -> Graph:
+    """Calibrate a floating graph and write its int8 form, if it is not there yet."""
+    from segdeploy.graph import read_model, save_graph
+    from segdeploy.quantize.model import quantize_model
+
+    calibration, options = request.calibration, quantize_options(request)
+    hashed = request_hash(
         graph=graph.manifest.request,
         images=calibration.content,
-        recipe=(recipe.method, recipe.percentile, recipe.keep_fp32),
-        form=(form, quantize_depthwise, weight_bits),
+        options=options,
+        segdeploy=__version__,
     )
-    if (present := _existing(out, request)) is not None:
+    if (present := _existing(out, hashed)) is not None:
         return present
-    model = read_model(graph.path)
+    check_floating(graph)
+    statistics = statistics_of(graph, calibration, request.store)
+    quantized = quantize_model(read_model(graph.path), statistics, options)
+    kept = f", {len(options.keep_fp32)} kept floating" if options.keep_fp32 else ""
+    manifest = replace(
+        graph.manifest,
+        precision=Precision.INT8,
+        calibration=f"{calibration.summary}, {options.weight_bits}-bit weights{kept}",
+        calibration_split=calibration.split,
+        calibration_images=calibration.ids,
+        quantization=str(options.form),
+        request=hashed,
+    )
+    return save_graph(quantized, manifest, out)
+
+
+def in_form_of(graph: Graph, runtime: Runtime, store: Store) -> Graph:
+    """An int8 graph as it is, such as one from quantization-aware training.
+
+    For ONNX Runtime the same numbers are written in the form that its CPU kernels like.
+    """
+    from segdeploy.graph import read_model, save_graph
+    from segdeploy.placement import QuantizationForm
+    from segdeploy.quantize.cpu_form import to_cpu_form
+
+    manifest = graph.manifest
+    is_int8 = manifest.precision is Precision.INT8
+    symmetric = manifest.quantization == QuantizationForm.TENSORRT
+    if not (is_int8 and symmetric and runtime is Runtime.ONNXRUNTIME):
+        return graph
+    form = str(QuantizationForm.ONNXRUNTIME)
+    hashed = request_hash(graph=manifest.request, form=form, segdeploy=__version__)
+    out = store.graph(manifest.model, f"{graph.path.stem}.as.{runtime}")
+    if (present := _existing(out, hashed)) is not None:
+        return present
+    written = replace(manifest, quantization=form, request=hashed)
+    return save_graph(to_cpu_form(read_model(graph.path)), written, out)
+
+
+def check_floating(graph: Graph) -> None:
+    """Refuse to quantize what is not made for it."""
     if graph.manifest.tuning is Tuning.CPU:
         raise SegdeployError(
             f"{graph.path}: is rewritten for float32 on a CPU, which int8 would lose accuracy with",
@@ -143,40 +211,6 @@ def quantize_graph(
         )
     if graph.manifest.precision is Precision.INT8:
         raise SegdeployError(f"{graph.path}: is an int8 graph already")
-    observed = observe_graph(model).SerializeToString()
-    with OnnxRuntimeSession(observed, graph.manifest) as session:
-        ranges = collect_ranges(
-            session.outputs,
-            track(_batches(graph, calibration), "calibrating", len(calibration.ids)),
-            graph_sha256=graph_sha256(model),
-            method=recipe.method,
-            percentile=recipe.percentile,
-        )
-    quantized = quantize_model(
-        model,
-        ranges,
-        form=form,
-        keep_fp32=recipe.keep_fp32,
-        quantize_depthwise=quantize_depthwise,
-        weight_bits=weight_bits,
-    )
-    manifest = replace(
-        graph.manifest,
-        precision=Precision.INT8,
-        calibration=f"{calibration.summary}, {weight_bits}-bit weights",
-        calibration_split=calibration.split,
-        calibration_images=calibration.ids,
-        quantization=str(form),
-        request=request,
-    )
-    return save_graph(quantized, manifest, out)
-
-
-def _batches(graph: Graph, calibration: CalibrationImages) -> Iterator[Images]:
-    """One image at a time, at the graph's own size and batch; a static batch repeats the image."""
-    for image in calibration.load():
-        fitted = resize(image, graph.manifest.size or Size(*image.shape[:2]))
-        yield np.repeat(fitted[None], graph.manifest.batch or 1, axis=0)
 
 
 def _existing(path: Path, request: str) -> Graph | None:

@@ -8,7 +8,12 @@ from segdeploy.artifacts import Artifact, Graph, Store
 from segdeploy.errors import SegdeployError, needs
 from segdeploy.pipeline.calibration import default_calibration, open_calibration
 from segdeploy.pipeline.engines import Built, build_engine
-from segdeploy.pipeline.graphs import existing_or_exported, quantize_graph
+from segdeploy.pipeline.graphs import (
+    QuantizeRequest,
+    existing_or_exported,
+    in_form_of,
+    quantize_graph,
+)
 from segdeploy.pipeline.source import Source, resolve_source
 from segdeploy.spec import Device, Output, Precision, Runtime, Size, Tuning
 
@@ -26,6 +31,8 @@ class EngineRequest:
     data: Path = Path("data")
     store: Store
     out: Path | None = None  # None: its place in the store
+    keep_fp32: tuple[str, ...] = ()  # layers that int8 leaves floating, beside the set's own
+    full_range: bool = False  # int8 for ONNX Runtime alone, see `placement.QuantizationForm`
 
 
 def make_engine_of(model_or_graph: str, checkpoint: str | None, request: EngineRequest) -> Built:
@@ -68,8 +75,12 @@ def make_engine(source: Source, options: "ExportOptions", request: EngineRequest
 def make_graph(source: Source, options: "ExportOptions", request: EngineRequest) -> Graph:
     """Export, and quantize if int8 is asked for: what an engine is built of."""
     options = replace(options, precision=_floating(request))
-    place = default_graph_path(source, options, request.store)
-    return _in_precision(existing_or_exported(source, options, place), request)
+    return _in_precision(make_floating_graph(source, options, request.store), request)
+
+
+def make_floating_graph(source: Source, options: "ExportOptions", store: Store) -> Graph:
+    """Export to the store, or find the same graph there."""
+    return existing_or_exported(source, options, default_graph_path(source, options, store))
 
 
 def engine_of_graph(graph: Graph, request: EngineRequest) -> Built:
@@ -82,9 +93,9 @@ def engine_of_graph(graph: Graph, request: EngineRequest) -> Built:
 
 def _in_precision(graph: Graph, request: EngineRequest) -> Graph:
     """The graph itself if it has the precision that is asked for, or its int8 form."""
-    found, model, name = graph.manifest.precision, graph.manifest.model, graph.path.stem
+    found, model = graph.manifest.precision, graph.manifest.model
     if request.precision in (None, found):
-        return graph
+        return in_form_of(graph, request.runtime, request.store)
     if request.precision is not Precision.INT8:
         raise SegdeployError(
             f"{graph.path}: is {found}, asked for {request.precision}; "
@@ -92,10 +103,22 @@ def _in_precision(graph: Graph, request: EngineRequest) -> Graph:
             hint=f"segdeploy export {model} --precision {request.precision}",
         )
     chosen = request.calibration or default_calibration(graph.manifest.dataset)
-    is_ours = name == found or name.startswith(f"{found}-")
-    variant = name.removeprefix(found) if is_ours else f"-{name}"
-    place = request.store.graph(model, f"{Precision.INT8}{variant}.{request.runtime}")
-    return quantize_graph(graph, open_calibration(chosen, request.data), request.runtime, place)
+    variant = f"{int8_variant(graph)}{'-full-range' if request.full_range else ''}"
+    how = QuantizeRequest(
+        calibration=open_calibration(chosen, request.data),
+        runtime=request.runtime,
+        keep_fp32=request.keep_fp32,
+        full_range=request.full_range,
+        store=request.store,
+    )
+    return quantize_graph(graph, how, request.store.graph(model, f"{variant}.{request.runtime}"))
+
+
+def int8_variant(graph: Graph) -> str:
+    """What the int8 form of a graph is called in the store: int8 for fp32, int8-mine for mine."""
+    precision, name = graph.manifest.precision, graph.path.stem
+    is_ours = name == precision or name.startswith(f"{precision}-")
+    return f"{Precision.INT8}{name.removeprefix(precision) if is_ours else f'-{name}'}"
 
 
 def default_graph_path(source: Source, options: "ExportOptions", store: Store) -> Path:

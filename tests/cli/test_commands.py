@@ -134,6 +134,7 @@ def test_the_commands_are_those_of_the_contract():
     assert COMMANDS == [
         "bench",
         "build-engine",
+        "calibrate",
         "doctor",
         "download",
         "export",

@@ -228,8 +228,10 @@ def test_an_int8_graph_cannot_be_quantized_again(int8, store, frames, tmp_path):
     graph = read_graph(next(store.root.rglob("int8*.onnx")))
     calibration = open_calibration(str(frames), tmp_path)
 
+    request = graphs.QuantizeRequest(calibration=calibration, runtime=Runtime.ONNXRUNTIME)
+
     with pytest.raises(SegdeployError, match="is an int8 graph already"):
-        graphs.quantize_graph(graph, calibration, Runtime.ONNXRUNTIME, tmp_path / "twice.onnx")
+        graphs.quantize_graph(graph, request, tmp_path / "twice.onnx")
 
 
 def test_pytorch_has_no_engines(store, exported, tmp_path):

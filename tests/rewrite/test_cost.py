@@ -5,7 +5,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from segdeploy.graph import read_model
-from segdeploy.rewrite.cost import measure_cost
+from segdeploy.rewrite.cost import macs_by_node, measure_cost
 from segdeploy.spec import Method, Size, Tuning
 
 SIZE = Size(6, 8)
@@ -34,6 +34,7 @@ def test_multiplications_bytes_and_nodes_are_counted(small, normal, shape):
     assert cost.macs == 48 * 4 * 27 + 12 * 4 + 5 * 4 * 12
     assert cost.bytes == 4 * (48 * 3 + 48 * 3 + 48 * 4 + 12 * 4 + 12 * 5)
     assert cost.nodes == 6
+    assert macs_by_node(model, SIZE) == {"c": 48 * 4 * 27, "d": 12 * 4, "y": 5 * 4 * 12}
 
 
 def test_a_dynamic_network_costs_what_a_static_one_does(exported):

@@ -1,0 +1,299 @@
+"""INT8 graphs of other post-training quantizers and of ours: same graph, same images, same score.
+
+    python benchmarks/quantizers.py compare --out results.json --model deeplabv3plus
+        --checkpoint FILE --dataset camvid --data DIR --size 360x480
+        --peer nncf=PYTHON --peer mo=PYTHON [--keep DIR]
+
+PYTHON is an interpreter with NNCF, or with Model Optimizer. `ort`, ONNX Runtime's own quantizer,
+runs in ours where none is named. Each quantizer runs in a process of its own with one thread; all
+graphs are scored by ONNX Runtime on the CPU, on the split that published scores are of.
+
+`agree` is the share of labels equal to fp32's, SQNR 10 log10(sum fp32^2 / sum (fp32 - int8)^2) of
+the logits as they are resized, over all images. Time is that of the processor. Memory is the peak
+of the process, and what of it there was before the quantizer began: libraries and images.
+"""
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from itertools import chain, islice
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import numpy as np
+import onnx
+import typer
+
+from segdeploy import __version__
+from segdeploy.artifacts import Graph, Store, writing
+from segdeploy.datasets import Dataset, facts, open_dataset
+from segdeploy.environment import describe_environment
+from segdeploy.graph import with_outputs
+from segdeploy.images import network_input
+from segdeploy.metrics import ConfusionMatrix
+from segdeploy.pipeline import calibration as sets
+from segdeploy.pipeline.graphs import QuantizeRequest, quantize_graph
+from segdeploy.pipeline.make import EngineRequest, export_options, make_graph
+from segdeploy.pipeline.source import resolve_source
+from segdeploy.runtime.onnxruntime import OnnxRuntimeSession
+from segdeploy.spec import LabelMap, Logits, Output, Precision, Runtime, Size
+from segdeploy.timing import peak_memory_bytes
+
+PEER = Path(__file__).with_name("peer_quantizer.py")
+PEERS = {
+    "ort": ("ort-minmax", "ort-entropy", "ort-percentile", "ort-uint8"),
+    "nncf": ("nncf", "nncf-mixed", "nncf-symmetric"),
+    "mo": ("mo-max", "mo-entropy"),
+}
+app = typer.Typer(add_completion=False, help=__doc__)
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+HEADER = """\
+| quantizer | mIoU | agree % | SQNR dB | pairs | MB | CPU s | peak MB | of it before |
+|---|---:|---:|---:|---:|---:|---:|---:|---:|"""
+Found = tuple[LabelMap, Logits]  # of one image
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The first `images` of the set that is drawn from a data set."""
+
+    dataset: str
+    data: Path
+    images: int
+
+    def open(self) -> sets.CalibrationImages:
+        """The images, as our pipeline takes them."""
+        whole = sets.open_calibration(sets.default_calibration(self.dataset), self.data)
+        ids, content = whole.ids[: self.images], f"{whole.content}-{self.images}"
+        return replace(
+            whole, ids=ids, content=content, load=lambda: islice(whole.load(), self.images)
+        )
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What a quantizer left, or how it failed."""
+
+    name: str
+    path: Path
+    version: str = ""
+    seconds: float | None = None
+    cpu_seconds: float | None = None
+    before_bytes: int | None = None
+    peak_bytes: int | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Of one graph over the evaluation split."""
+
+    miou: float  # percent
+    agree: float  # percent of the labels
+    sqnr_db: float | None  # None: equal
+    pairs: int  # quantize nodes of activations
+    file_bytes: int
+
+
+def sqnr_db(pairs: Iterable[tuple[Logits, Logits]]) -> float | None:
+    """Signal to quantization noise of (fp32, int8) pairs in decibel, over all of them together."""
+    signal = noise = 0.0
+    for exact, found in pairs:
+        signal += float(np.square(exact, dtype=np.float64).sum())
+        noise += float(np.square(exact.astype(np.float64) - found).sum())
+    return 10 * math.log10(signal / noise) if noise else None
+
+
+def agreement(pairs: Iterable[tuple[LabelMap, LabelMap]]) -> float:
+    """The share of equal labels in percent, over all pairs together."""
+    equal = np.concatenate([(one == other).ravel() for one, other in pairs])
+    return 100 * float(equal.mean())
+
+
+def find_logits(model: onnx.ModelProto) -> str:
+    """What the last Resize before ArgMax reads: behind a Q/DQ pair, if the logits have one."""
+    producers = {output: node for node in model.graph.node for output in node.output}
+    node = next(node for node in model.graph.node if node.op_type == "ArgMax")
+    while node.op_type != "Resize":
+        node = producers[node.input[0]]
+    return str(node.input[0])
+
+
+def count_pairs(model: onnx.ModelProto) -> int:
+    """Quantize nodes of activations; some tools keep floating weights with a pair behind them."""
+    nodes = model.graph.node
+    constants = {tensor.name for tensor in model.graph.initializer}
+    constants |= {node.output[0] for node in nodes if node.op_type == "Constant"}
+    quantized = [node.input[0] for node in nodes if node.op_type == "QuantizeLinear"]
+    return sum(name not in constants for name in quantized)
+
+
+def run_graph(path: Path, like: Graph, dataset: Dataset) -> list[Found]:
+    """Labels and logits of each image; `like` is ours, whose manifest the others lack."""
+    model = onnx.load(path)
+    logits = find_logits(model)
+    exposed = with_outputs(model, [logits]).SerializeToString()
+    results = []
+    with OnnxRuntimeSession(exposed, like.manifest, threads=1) as session:
+        for index in range(len(dataset)):
+            image = network_input(dataset.load_image(index), dataset.scale)
+            found = session.outputs(image[None])
+            results.append((next(iter(found.values()))[0], found[logits][0]))
+    return results
+
+
+def score(path: Path, found: Sequence[Found], exact: Sequence[Found], dataset: Dataset) -> Score:
+    """Compare what a graph finds with the ground truth, and with what the fp32 graph finds."""
+    matrix = ConfusionMatrix.zeros(len(dataset.classes))
+    for index, (labels, _) in enumerate(found):
+        matrix += ConfusionMatrix.from_labels(dataset.load(index).labels, labels, matrix.classes)
+    both = list(zip(exact, found, strict=True))
+    return Score(
+        miou=100 * matrix.miou(),
+        agree=agreement((one[0], other[0]) for one, other in both),
+        sqnr_db=sqnr_db((one[1], other[1]) for one, other in both),
+        pairs=count_pairs(onnx.load(path)),
+        file_bytes=path.stat().st_size,
+    )
+
+
+def run_peer(tool: str, path: Path, given: str, command: Sequence[str | Path]) -> Quantized:
+    """Run a tool in its process; what it made before of the same input is used again."""
+    report, log = path.with_suffix(".json"), path.with_suffix(".log")
+    content = json.loads(report.read_text()) if report.is_file() else {}
+    if content.pop("given", None) != given or not path.is_file():
+        command = [*command, "--out", path, "--json", report]
+        with log.open("w") as lines:
+            done = subprocess.run(command, stdout=lines, stderr=subprocess.STDOUT, check=False)
+        if done.returncode:
+            said = log.read_text(errors="replace").strip().splitlines()
+            return Quantized(tool, path, error=f"exit {done.returncode}: {said[-1:]}")
+        content = json.loads(report.read_text())
+        report.write_text(json.dumps(content | {"given": given}) + "\n")
+    return Quantized(tool, path, **content)
+
+
+def peer_rows(
+    graph: Graph, inputs: Path, given: str, pythons: dict[str, str]
+) -> Iterator[Quantized]:
+    """What the tools of others make."""
+    for peer, tools in PEERS.items():
+        if peer not in pythons:
+            print(f"{peer}: no interpreter is named, so it is skipped", file=sys.stderr)
+            continue
+        for tool in tools:
+            path = graph.path.with_name(f"{tool}.onnx")
+            command: list[str | Path] = [pythons[peer], PEER, tool, "--graph", graph.path]
+            yield run_peer(tool, path, given, [*command, "--inputs", inputs])
+
+
+def our_rows(graph: Graph, calibration: Calibration) -> list[Quantized]:
+    """Our own quantizer in each of its forms, always made anew, each in a process of its own."""
+    rows = []
+    for runtime in (Runtime.TENSORRT, Runtime.ONNXRUNTIME):
+        path = graph.path.with_name(f"segdeploy-{runtime}.onnx")
+        path.unlink(missing_ok=True)
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            future = pool.submit(_quantize_here, graph, calibration, runtime, path)
+            error = future.exception()
+        rows.append(Quantized(path.stem, path, error=repr(error)) if error else future.result())
+    return rows
+
+
+def _quantize_here(graph: Graph, images: Calibration, runtime: Runtime, path: Path) -> Quantized:
+    from peer_quantizer import use_one_thread  # beside this script, in no package
+
+    use_one_thread()
+    opened, before = images.open(), peak_memory_bytes()
+    start, cpu = time.perf_counter(), time.process_time()
+    request = QuantizeRequest(calibration=opened, runtime=runtime, store=Store(path.parent))
+    quantize_graph(graph, request, path)
+    took = time.perf_counter() - start, time.process_time() - cpu
+    version, peak = f"segdeploy {__version__}", peak_memory_bytes()
+    return Quantized(path.stem, path, version, *took, before, peak)
+
+
+def table_line(made: Quantized, found: Score | None) -> str:
+    """One line of the table; a quantizer that failed says why."""
+    if found is None:
+        return f"| {made.name} | {made.error} |"
+    noise = "" if found.sqnr_db is None else f"{found.sqnr_db:.2f}"
+    seconds = "" if made.cpu_seconds is None else f"{made.cpu_seconds:.1f}"
+    cells = [made.name, f"{found.miou:.2f}", f"{found.agree:.2f}", noise, str(found.pairs)]
+    cells += [f"{found.file_bytes / 1e6:.2f}", seconds]
+    for size in (made.peak_bytes, made.before_bytes):
+        cells.append("" if size is None else f"{size / 1e6:.0f}")
+    return f"| {' | '.join(cells)} |"
+
+
+def make_floating(model: str, checkpoint: str | None, size: str | None, folder: Path) -> Graph:
+    """Pixels to labels, of a fixed size, as an engine would be built of."""
+    store = Store(folder)
+    source = resolve_source(model, checkpoint, store)
+    fixed = Size.parse(size) if size else source.spec.size
+    precision, output = Precision.FP32, Output.LABELS
+    options = export_options(size=fixed, batch=1, precision=precision, output=output)
+    request = EngineRequest(precision=precision, runtime=Runtime.ONNXRUNTIME, store=store)
+    return make_graph(source, options, request)
+
+
+@app.command()
+def compare(
+    out: Annotated[Path, typer.Option(help="The JSON to write.")],
+    model: Annotated[str, typer.Option(help="A model of the zoo, or a method.")] = "demo",
+    checkpoint: Annotated[str | None, typer.Option(help="Its weights.")] = None,
+    dataset: Annotated[str, typer.Option(help="To calibrate and to score on.")] = "demo",
+    data: Annotated[Path, typer.Option(help="Where the data sets are.")] = Path("data"),
+    size: Annotated[str | None, typer.Option(help="HxW of the images.")] = None,
+    images: Annotated[int, typer.Option(help="How many to calibrate on.")] = 32,
+    peer: Annotated[list[str] | None, typer.Option(help="ort, nncf or mo, =PYTHON.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="Where graphs stay; peers' are reused.")] = None,
+) -> None:
+    """Quantize with every tool, score every graph, print a table and write the JSON."""
+    environment = describe_environment()
+    os.environ.update(ONE_THREAD)  # of the processes to come
+    pythons = {"ort": sys.executable} | dict(entry.split("=", 1) for entry in peer or ())
+    calibration = Calibration(dataset, data, images)
+    opened, split = calibration.open(), facts(dataset).evaluation_split
+    scored = open_dataset(dataset, data, split)
+    with TemporaryDirectory() as temporary:
+        graph = make_floating(model, checkpoint, size, keep or Path(temporary))
+        inputs = graph.path.with_name("inputs.npz")
+        np.savez(inputs, images=np.stack(list(opened.load())))
+        given = f"{graph.manifest.request} {opened.content}"
+        exact = run_graph(graph.path, graph, scored)
+        print(HEADER)
+        rows: list[dict[str, Any]] = []
+        ours = our_rows(graph, calibration)
+        peers = peer_rows(graph, inputs, given, pythons)
+        for made in chain([Quantized("fp32", graph.path)], ours, peers):
+            found = None
+            if not made.error:
+                same = made.path == graph.path
+                results = exact if same else run_graph(made.path, graph, scored)
+                found = score(made.path, results, exact, scored)
+            print(table_line(made, found), flush=True)
+            rows.append(asdict(made) | {"path": made.path.name} | (asdict(found) if found else {}))
+    content = {
+        "environment": environment.to_dict(),
+        "graph": graph.manifest.to_strings(),
+        "calibration": f"{len(opened.ids)} images of {opened.split}",
+        "scored": f"{len(scored)} images of {dataset}/{split}",
+        "rows": rows,
+    }
+    with writing(out) as place:
+        place.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+app.callback()(lambda: None)  # a single command has no name otherwise
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,62 @@
+"""Compiled loops that count how often each magnitude occurs, channel by channel."""
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+OCTAVES = 40  # that are told apart
+SMALLEST = -24  # exponent of the first: what is smaller than 2**-24 counts as zero
+PER_OCTAVE = 16  # bins: 3 to 6 % wide
+BINS = OCTAVES * PER_OCTAVE + 1  # the first holds zero, the last everything from its lower edge on
+_SHIFT = np.uint32(19)  # leaves the exponent and four bits of the mantissa of a float32
+_FIRST = np.int32((127 + SMALLEST) * PER_OCTAVE - 1)  # what is left of the first edge, minus one
+_TOP = np.int32(BINS - 1)
+_MAGNITUDE = np.uint32(0x7FFFFFFF)  # all but the sign
+_NOT_FINITE = np.uint32(0x7F800000)
+
+
+@numba.njit(nogil=True, cache=True)
+def count_magnitudes(
+    values: NDArray[np.float32],
+    counts: NDArray[np.int64],
+    low: NDArray[np.float32],
+    high: NDArray[np.float32],
+    start: int,
+    stop: int,
+) -> bool:
+    """Add the values of the channels from `start` to `stop` to their counts.
+
+    Two rows of counters take turns, so that equal neighbours do not wait for each other.
+
+    Args:
+        values: (N, C, pixels).
+        counts: (C, 2, BINS): of values without and with a minus sign.
+        low: (C,), lowered where a value is smaller.
+        high: (C,), raised where a value is larger.
+        start: the first channel.
+        stop: the channel behind the last.
+
+    Returns:
+        Whether every value is finite.
+    """
+    bits = values.view(np.uint32)
+    finite = True
+    for channel in range(start, stop):
+        rows = np.zeros((2, 2, BINS), np.uint32)
+        smallest, largest = low[channel], high[channel]
+        for image in range(values.shape[0]):
+            plane, words = values[image, channel], bits[image, channel]
+            for pixel in range(plane.shape[0]):
+                word = words[pixel]
+                beyond = np.int32((word & _MAGNITUDE) >> _SHIFT) - _FIRST
+                place = max(np.int32(0), min(beyond, _TOP))
+                rows[pixel & 1, word >> np.uint32(31), place] += np.uint32(1)
+                smallest = min(smallest, plane[pixel])
+                largest = max(largest, plane[pixel])
+                finite = finite and (word & _NOT_FINITE) != _NOT_FINITE
+        low[channel], high[channel] = smallest, largest
+        for sign in range(2):
+            for column in range(BINS):
+                counts[channel, sign, column] += np.int64(rows[0, sign, column])
+                counts[channel, sign, column] += np.int64(rows[1, sign, column])
+    return finite

@@ -1,0 +1,170 @@
+"""Statistics of a graph over a calibration set: collected once, kept by content, in parts."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from segdeploy.artifacts import Graph, Store, request_hash, writing
+from segdeploy.errors import SegdeployError, needs
+from segdeploy.images import resize
+from segdeploy.pipeline.calibration import CalibrationImages
+from segdeploy.progress import track
+from segdeploy.spec import Images, Size
+
+if TYPE_CHECKING:
+    from segdeploy.histograms import Statistics
+
+KEPT_EVERY = 16  # images, after which an interrupted run would go on
+WHOLE = (0, 1)
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """All that determines statistics; equal ingredients, equal statistics."""
+
+    graph: str  # hash of the network with its weights
+    images: str  # hash of the names and bytes of the images, in their order
+    preprocessing: str
+    counting: str  # of what, and by which version
+
+    @property
+    def key(self) -> str:
+        """What they are known by."""
+        return request_hash(**asdict(self))
+
+
+def ingredients_of(graph: Graph, calibration: CalibrationImages) -> Ingredients:
+    """What the statistics of `graph` over `calibration` are made of."""
+    from segdeploy.counting import BINS
+    from segdeploy.graph import read_model
+    from segdeploy.histograms import SCHEMA
+    from segdeploy.placement import activations_to_quantize, graph_sha256
+
+    manifest, model = graph.manifest, read_model(graph.path)
+    return Ingredients(
+        graph=graph_sha256(model),
+        images=calibration.content,
+        preprocessing=f"size {manifest.size or 'of each image'}, batch {manifest.batch or 1}",
+        counting=f"schema {SCHEMA}, {BINS} bins, {request_hash(of=activations_to_quantize(model))}",
+    )
+
+
+def statistics_of(
+    graph: Graph,
+    calibration: CalibrationImages,
+    store: Store | None = None,
+    *,
+    shard: tuple[int, int] = WHOLE,
+) -> "Statistics":
+    """Collect the statistics, or find them in the store.
+
+    Args:
+        graph: floating.
+        calibration: the images.
+        store: where statistics are kept; default: artifacts/.
+        shard: (k, n): every n-th image from the k-th on, counted from 0.
+    """
+    from segdeploy.graph import cut_graph, read_model
+    from segdeploy.placement import activations_to_quantize, graph_sha256
+
+    with needs("onnxruntime", "numba", extra="onnxruntime"):
+        from segdeploy.calibrate import collect_statistics
+        from segdeploy.runtime.onnxruntime import PieceByPiece
+    ingredients = ingredients_of(graph, calibration)
+    place = place_of(ingredients, store or Store(), shard)
+    found = _read(place, ingredients.key)
+    if found is not None:
+        return found
+    model = read_model(graph.path)
+    runner = PieceByPiece(cut_graph(model, activations_to_quantize(model)))
+    partial = place.with_suffix(".partial.npz")
+    begun = _read(partial, ingredients.key)
+    done = begun.images // (graph.manifest.batch or 1) if begun else 0
+    first, parts = shard
+    total = len(range(first, len(calibration.ids), parts))
+    chosen = islice(_batches(graph, calibration), first, None, parts)
+    statistics = collect_statistics(
+        runner.run,
+        track(islice(chosen, done, None), "calibrating", total - done),
+        graph_sha256=graph_sha256(model),
+        key=ingredients.key,
+        threads=runner.threads,
+        begun=begun,
+        every=KEPT_EVERY,
+        keep=lambda so_far: so_far.save(partial),
+    )
+    if shard != WHOLE:
+        statistics = replace(statistics, shards=(first,), of_shards=parts)
+    statistics.save(place)
+    _describe(place, ingredients, calibration)
+    partial.unlink(missing_ok=True)
+    return statistics
+
+
+def merge_statistics(paths: list[Path]) -> "Statistics":
+    """Add up shards that were collected apart."""
+    from segdeploy.histograms import Statistics
+
+    merged = Statistics.load(paths[0])
+    for path in paths[1:]:
+        try:
+            merged = merged + Statistics.load(path)
+        except SegdeployError as error:
+            raise SegdeployError(f"{path}: {error.problem}") from error
+    return merged
+
+
+def place_of(ingredients: Ingredients, store: Store, shard: tuple[int, int] = WHOLE) -> Path:
+    """Where statistics are kept."""
+    part = "" if shard == WHOLE else f".{shard[0] + 1}of{shard[1]}"
+    return store.root / "calibration" / f"{ingredients.key}{part}.npz"
+
+
+def explain_cache(graph: Graph, calibration: CalibrationImages, store: Store) -> tuple[str, ...]:
+    """Say whether there are statistics, and if not, what those that are there differ in."""
+    wanted = ingredients_of(graph, calibration)
+    place = place_of(wanted, store)
+    if place.is_file():
+        return (f"{place}: is used; graph, images, preprocessing and counting are the same",)
+    lines = [f"{place}: does not exist; the images are run once"]
+    for path in sorted(place.parent.glob("*.json")):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            found = Ingredients(**content["ingredients"])
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            lines.append(f"{path}: cannot be read ({error})")
+            continue
+        different = [key for key, value in asdict(wanted).items() if value != asdict(found)[key]]
+        lines.append(f"{path}: is not used; its {' and '.join(different)} differ")
+    return tuple(lines)
+
+
+def _describe(place: Path, ingredients: Ingredients, calibration: CalibrationImages) -> None:
+    content = {"ingredients": asdict(ingredients), "images": list(calibration.ids)}
+    with writing(place.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _read(path: Path, key: str) -> "Statistics | None":
+    """Statistics that are there and are what they are called; a damaged file is made again."""
+    from segdeploy.histograms import Statistics
+
+    if not path.is_file():
+        return None
+    try:
+        found = Statistics.load(path)
+    except SegdeployError:
+        return None
+    return found if found.key == key else None
+
+
+def _batches(graph: Graph, calibration: CalibrationImages) -> Iterator[Images]:
+    """One image at a time, at the graph's own size and batch; a static batch repeats the image."""
+    for image in calibration.load():
+        fitted = resize(image, graph.manifest.size or Size(*image.shape[:2]))
+        yield np.repeat(fitted[None], graph.manifest.batch or 1, axis=0)

@@ -1,0 +1,224 @@
+"""INT8 graphs: Q/DQ pairs with scales from calibrated statistics, where a runtime fuses them."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from segdeploy.errors import SegdeployError
+from segdeploy.histograms import ChannelHistogram, Floats
+from segdeploy.placement import Placement, QuantizationForm, graph_sha256, place_pairs
+from segdeploy.quantize.activations import Activation, Method, condition, read_activations
+from segdeploy.quantize.cpu_form import to_cpu_form
+from segdeploy.quantize.network import Network
+from segdeploy.quantize.pixels import take_exact_pixels
+from segdeploy.quantize.rounding import (
+    SMALLEST_SCALE,
+    WEIGHT_STEPS,
+    correct_bias,
+    round_weights,
+    smallest_scale,
+)
+from segdeploy.thresholds import PERCENTILE, check_method
+
+
+class CalibratedStatistics(Protocol):
+    """What is asked of `histograms.Statistics`."""
+
+    @property
+    def histograms(self) -> Mapping[str, ChannelHistogram]: ...  # noqa: D102
+    @property
+    def graph_sha256(self) -> str: ...  # noqa: D102
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizeOptions:
+    """How a floating graph becomes an int8 one."""
+
+    form: QuantizationForm = QuantizationForm.TENSORRT
+    method: str = "mse"  # how a range is read off a histogram, see `thresholds`
+    percentile: float = PERCENTILE
+    keep_fp32: tuple[str, ...] = ()  # nodes or modules left floating, see `placement.place_pairs`
+    quantize_depthwise: bool = True  # TensorRT-RTX pads their int8 weights 4x: not for it
+    weight_bits: int = 8  # or 7 for ONNX Runtime on x86 without VNNI
+    condition: bool = True  # activations made easy to round first, see `activations`
+
+    def __post_init__(self) -> None:
+        if self.weight_bits not in WEIGHT_STEPS:
+            raise SegdeployError(f"weights of {self.weight_bits} bits; wanted 8 or 7")
+        check_method(self.method, self.percentile)
+
+
+@dataclass
+class _Draft:
+    """Nodes and constants of the graph that is being written."""
+
+    dtype: np.dtype[Any]
+    nodes: list[NodeProto] = field(default_factory=list)
+    constants: list[TensorProto] = field(default_factory=list)
+
+    def store(self, name: str, values: NDArray[Any]) -> str:
+        """Add a constant."""
+        self.constants.append(numpy_helper.from_array(values, name))
+        return name
+
+    def add_pair(self, name: str, activation: Activation) -> None:
+        """Quantize and dequantize a tensor."""
+        step = np.array(max(activation.step, SMALLEST_SCALE), self.dtype)
+        zero = np.array(0, np.uint8 if activation.from_zero else np.int8)
+        scale = [self.store(f"{name}_scale", step), self.store(f"{name}_zero_point", zero)]
+        stored = f"{name}_quantized"
+        quantize = helper.make_node(
+            "QuantizeLinear", [name, *scale], [stored], name=f"{name}_quantize"
+        )
+        dequantize = helper.make_node(
+            "DequantizeLinear", [stored, *scale], [_floating(name)], name=f"{name}_dequantize"
+        )
+        self.nodes += [quantize, dequantize]
+
+    def add_weights(self, name: str, integers: NDArray[np.int8], scale: NDArray[np.float32]) -> str:
+        """Store a convolution's weights and dequantize them."""
+        inputs = [
+            self.store(f"{name}_weight_int8", integers),
+            self.store(f"{name}_weight_scale", scale),
+            self.store(f"{name}_weight_zero_point", np.zeros(len(scale), np.int8)),
+        ]
+        result = f"{name}_weight_dequantized"
+        self.nodes.append(
+            helper.make_node(
+                "DequantizeLinear", inputs, [result], name=f"{name}_weight_dequantize", axis=0
+            )
+        )
+        return result
+
+
+def quantize_model(
+    model: ModelProto, statistics: CalibratedStatistics, options: QuantizeOptions
+) -> ModelProto:
+    """Return a copy with int8 convolutions: per-channel weights, per-tensor activations.
+
+    Args:
+        model: fp32, or for the TensorRT form fp16, in topological order.
+        statistics: collected on this very graph.
+        options: how.
+    """
+    network = Network(model)
+    _check_same_graph(model, statistics)
+    if options.form is not QuantizationForm.TENSORRT and network.dtype != np.float32:
+        raise SegdeployError(
+            f"the onnxruntime form starts from a float32 graph, this one is {network.dtype}",
+            hint="quantize the fp32 graph",
+        )
+    placement = place_pairs(
+        model.graph, keep_fp32=options.keep_fp32, quantize_depthwise=options.quantize_depthwise
+    )
+    if not placement.convolutions:
+        raise SegdeployError(
+            "every convolution would stay floating, so the graph would not be int8",
+            hint="keep fewer nodes floating",
+        )
+    method = Method(options.method, options.percentile)
+    full_range = options.form is QuantizationForm.FULL_RANGE
+    if options.condition:
+        activations = condition(
+            network, placement, statistics.histograms, method, full_range=full_range
+        )
+        activations |= take_exact_pixels(network)
+    else:
+        activations = read_activations(
+            placement, statistics.histograms, method, full_range=full_range
+        )
+    renamed = network.renamed
+    activations = {renamed.get(name, name): found for name, found in activations.items()}
+    pairs = {renamed.get(name, name) for name in placement.pairs}
+    quantized = _write(network, placement, pairs, activations, options)
+    return quantized if options.form is QuantizationForm.TENSORRT else to_cpu_form(quantized)
+
+
+def _write(
+    network: Network,
+    placement: Placement,
+    pairs: Collection[str],
+    activations: Mapping[str, Activation],
+    options: QuantizeOptions,
+) -> ModelProto:
+    draft = _Draft(network.dtype)
+    for tensor in network.graph.input:
+        if tensor.name in pairs:
+            draft.add_pair(tensor.name, activations[tensor.name])
+    for node in network.graph.node:
+        name = node.output[0]
+        if name in placement.convolutions:
+            steps = WEIGHT_STEPS[options.weight_bits]
+            _round_convolution(network, node, activations[node.input[0]], steps, draft)
+        elif name in network.weights:
+            _keep_convolution(network, node, draft)
+        for index, source in enumerate(node.input):
+            if source in pairs:
+                node.input[index] = _floating(source)
+        draft.nodes.append(node)
+        for written in node.output:
+            if written in pairs:
+                draft.add_pair(written, activations[written])
+    return _finish(network, draft)
+
+
+def _round_convolution(
+    network: Network, node: NodeProto, x: Activation, steps: int, draft: _Draft
+) -> None:
+    """Weights in int8; the bias corrected, and in steps that int32 has at their scales."""
+    name = node.output[0]
+    weights, bias, step = network.weights[name], network.biases[name], max(x.step, SMALLEST_SCALE)
+    smallest = np.maximum(smallest_scale(bias, step), network.smallest_scale)
+    integers, scale = round_weights(weights, steps, smallest, network.dtype)
+    rounded = integers.astype(np.float64) * scale[:, None, None, None].astype(np.float64)
+    bias = correct_bias(bias, weights, rounded, x.mean, depthwise=network.is_depthwise(node))
+    if network.dtype == np.float32:
+        unit = (np.float32(step) * scale).astype(np.float64)
+        bias = np.rint(bias / unit) * unit
+    del node.input[1:]
+    node.input.append(draft.add_weights(name, integers, scale))
+    node.input.append(draft.store(f"{name}_bias", bias.astype(network.dtype)))
+
+
+def _keep_convolution(network: Network, node: NodeProto, draft: _Draft) -> None:
+    name = node.output[0]
+    del node.input[1:]
+    for kind, values in (("weight", network.weights[name]), ("bias", network.biases[name])):
+        node.input.append(draft.store(f"{name}_{kind}_kept", _cast(values, network.dtype)))
+
+
+def _cast(values: Floats, dtype: np.dtype[Any]) -> NDArray[Any]:
+    return np.asarray(values.astype(dtype))
+
+
+def _floating(name: str) -> str:
+    return f"{name}_dequantized"
+
+
+def _finish(network: Network, draft: _Draft) -> ModelProto:
+    """The model with the new nodes, and without constants that nothing reads now."""
+    model = network.model
+    read = {name for node in draft.nodes for name in node.input}
+    read |= {tensor.name for tensor in model.graph.output}
+    constants = [tensor for tensor in model.graph.initializer if tensor.name in read]
+    nodes = list(draft.nodes)
+    finished = ModelProto()
+    finished.CopyFrom(model)
+    del finished.graph.node[:]
+    del finished.graph.initializer[:]
+    finished.graph.node.extend(nodes)
+    finished.graph.initializer.extend([*constants, *draft.constants])
+    return finished
+
+
+def _check_same_graph(model: ModelProto, statistics: CalibratedStatistics) -> None:
+    found = graph_sha256(model)
+    if statistics.graph_sha256 != found:
+        raise SegdeployError(
+            f"the statistics are of graph {statistics.graph_sha256[:12]}, this is {found[:12]}",
+            hint="calibrate this graph: tensors of other graphs may have the same names",
+        )
