@@ -17,6 +17,7 @@ from segdeploy.errors import SegdeployError
 
 MIN_STEPS = 3  # timed even when the time is spent: fewer show no spread at all
 WARMUP_SHARE = 4  # warm-up takes at most one part in four of `max_seconds`
+TURN_WARMUP = 2  # steps of each turn: the engine was just opened
 REDRAW_SECONDS = 0.25  # how often the progress bar is drawn, always between two steps
 
 _STATUS = Path("/proc/self/status")
@@ -89,16 +90,9 @@ def measure_latency(
         max_seconds: stop early when warm-up and steps together took this long. Warm-up gets a
             quarter of it; one warm-up call (unless `warmup` is 0) and three steps are made anyway.
     """
-    if warmup < 0 or steps < 1:
-        raise SegdeployError(f"{warmup} warm-up and {steps} timed steps; wanted at least 0 and 1")
-    if max_seconds is not None and not max_seconds > 0:
-        raise SegdeployError(f"max_seconds is {max_seconds}; wanted more than 0")
-    limit = math.inf if max_seconds is None else max_seconds
-    start = perf_counter()
-    with _collector_off(), _bar(warmup + steps) as advance:
-        warmup_ms = _repeat(step, warmup, 1, start + limit / WARMUP_SHARE, advance)
-        steps_ms = _repeat(step, steps, MIN_STEPS, start + limit, advance)
-    return Latency(steps_ms, warmup_ms)
+    _check(warmup, steps, max_seconds)
+    with _collector_off():
+        return _measure(step, warmup, steps, max_seconds)
 
 
 def measure_in_turns(
@@ -115,16 +109,18 @@ def measure_in_turns(
     Args:
         openings: each opens a thing to be timed and gives its step.
         rounds: how often each of them has its turn.
-        steps: that count in one turn, after two of warm-up.
+        steps: that count in one turn, after some of warm-up.
         max_seconds: one turn ends early when it took this long; three steps are made anyway.
     """
     if rounds < 1:
         raise SegdeployError(f"{rounds} rounds; wanted at least 1")
+    _check(TURN_WARMUP, steps, max_seconds)
     turns: list[list[Latency]] = [[] for _ in openings]
-    for _ in range(rounds):
-        for opening, own in zip(openings, turns, strict=True):
-            with opening() as step:
-                own.append(measure_latency(step, warmup=2, steps=steps, max_seconds=max_seconds))
+    with _collector_off():  # once: a collection takes longer than a turn where torch is loaded
+        for _ in range(rounds):
+            for opening, own in zip(openings, turns, strict=True):
+                with opening() as step:
+                    own.append(_measure(step, TURN_WARMUP, steps, max_seconds))
     return tuple(
         Latency(
             tuple(step for turn in own for step in turn.steps_ms),
@@ -132,6 +128,24 @@ def measure_in_turns(
         )
         for own in turns
     )
+
+
+def _check(warmup: int, steps: int, max_seconds: float | None) -> None:
+    if warmup < 0 or steps < 1:
+        raise SegdeployError(f"{warmup} warm-up and {steps} timed steps; wanted at least 0 and 1")
+    if max_seconds is not None and not max_seconds > 0:
+        raise SegdeployError(f"max_seconds is {max_seconds}; wanted more than 0")
+
+
+def _measure(
+    step: Callable[[], object], warmup: int, steps: int, max_seconds: float | None
+) -> Latency:
+    start = perf_counter()
+    limit = math.inf if max_seconds is None else max_seconds
+    with _bar(warmup + steps) as advance:
+        warmup_ms = _repeat(step, warmup, 1, start + limit / WARMUP_SHARE, advance)
+        steps_ms = _repeat(step, steps, MIN_STEPS, start + limit, advance)
+    return Latency(steps_ms, warmup_ms)
 
 
 def _repeat(

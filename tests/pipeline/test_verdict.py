@@ -25,6 +25,7 @@ SIZE = Size(64, 96)
 LOOSE = AccuracyFloor.parse("-100")
 STRICT = AccuracyFloor.parse("100%")  # of labels that fp32 itself made: no int8 network has it
 IMAGES = 4
+MOST = tuple(f"segmentor.backbone.layer{k}" for k in (3, 4, 5, 6, 7))  # for short searches
 
 
 @pytest.fixture(scope="module")
@@ -60,13 +61,14 @@ def engine(scenes, tmp_path) -> EngineRequest:
         calibration=str(scenes / "frames"),
         store=Store(tmp_path / "artifacts"),
         out=tmp_path / "own.ort",
+        keep_fp32=MOST,
     )
 
 
 @pytest.fixture
 def ask(scenes):
-    def make(floor: AccuracyFloor, **changes) -> VerdictRequest:
-        return VerdictRequest(**{"floor": floor, "dataset": str(scenes / "scenes"), **changes})
+    def make(wanted: AccuracyFloor, **changes) -> VerdictRequest:
+        return VerdictRequest(**{"floor": wanted, "dataset": str(scenes / "scenes"), **changes})
 
     return make
 
@@ -103,6 +105,7 @@ def test_a_floor_that_cannot_be_met_writes_no_engine(graph, engine, ask, tmp_pat
     assert not (tmp_path / "own.ort").exists()
 
 
+@pytest.mark.slow
 def test_layers_go_back_to_floating_point(graph, engine, ask):
     whole = build_with_verdict(str(graph.path), None, engine, ask(LOOSE))
     lost = 100 - whole.trial.verdict.chosen.score.miou
@@ -118,6 +121,7 @@ def test_layers_go_back_to_floating_point(graph, engine, ask):
     assert judged.built.plan.manifest.request != whole.built.plan.manifest.request
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on(graph, engine, ask, monkeypatch):
     wanted = ask(AccuracyFloor.parse("99.99%"))
     expected = build_with_verdict(
