@@ -159,6 +159,8 @@ def check_classes(
     which = f"{len(missing)} classes appear" if len(missing) > 1 else "one class appears"
     sentence = f"{which} in none of {count} {where}: {shown}"
     hint = "add images that show it: what it activates most may be clipped"
+    if predicted:
+        hint += "; but a network that hardly ever finds it says so of any set"
     return (Complaint(Severity.WARN, Fault.CLASS, sentence, hint),)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from segdeploy.artifacts import (
     EnginePlan,
+    LayerMoments,
     Manifest,
     Store,
     request_hash,
@@ -29,6 +30,7 @@ MANIFEST = Manifest(
     batch=4,
     dataset="demo",
     normalization=Normalization(mean=(0.1, 1e-9, 123.675), std=(1 / 3, 2.0, 3.0)),
+    batch_norms=(LayerMoments("a.weight", (0.5, -1e-07), (1.0, 0.0)),),
     checkpoint="demo.pth",
     checkpoint_sha256="ab" * 32,
     calibration="demo-64: 64 images of demo/train, max",
@@ -102,6 +104,13 @@ def test_a_newer_or_odd_schema_is_refused(schema):
         Manifest.from_dict(as_json(MANIFEST) | {"schema": schema}, WHERE)
 
 
+def test_a_manifest_from_before_batch_norms_is_read():
+    values = as_json(MANIFEST)
+    del values["batch_norms"]
+
+    assert Manifest.from_dict(values, WHERE) == replace(MANIFEST, batch_norms=())
+
+
 def test_an_unknown_key_is_named():
     with pytest.raises(SegdeployError, match="unknown manifest key 'widht'"):
         Manifest.from_dict(as_json(MANIFEST) | {"widht": 1}, WHERE)
@@ -146,6 +155,19 @@ def test_a_missing_key_is_named(key):
         ("classes", {"names": ["a", "b"], "palette": [[1, 2, float("inf")], [1, 2, 3]]}),
         ("versions", {"torch": "2"}),
         ("versions", 3),
+        ("batch_norms", 3),
+        ("batch_norms", {"weight": "w"}),
+        ("batch_norms", [["w", [0.0], [1.0]]]),
+        ("batch_norms", [{"weight": "w", "means": [0.0]}]),
+        ("batch_norms", [{"weight": "w", "means": [], "deviations": []}]),
+        ("batch_norms", [{"weight": "w", "means": [0.0], "deviations": [1.0, 1.0]}]),
+        ("batch_norms", [{"weight": "w", "means": [0.0], "deviations": [-1.0]}]),
+        ("batch_norms", [{"weight": "w", "means": [float("nan")], "deviations": [1.0]}]),
+        ("batch_norms", [{"weight": "w", "means": [0.0], "deviations": [float("inf")]}]),
+        ("batch_norms", [{"weight": "w", "means": [True], "deviations": [1.0]}]),
+        ("batch_norms", [{"weight": "w", "means": "0", "deviations": [1.0]}]),
+        ("batch_norms", [{"weight": 1, "means": [0.0], "deviations": [1.0]}]),
+        ("batch_norms", [{"weight": "w", "means": [0.0], "deviations": [1.0], "x": 1}]),
         ("model", 7),
         ("model", ""),
         ("model", "../../elsewhere"),

@@ -14,12 +14,15 @@ from segdeploy.errors import SegdeployError
 from segdeploy.graph import (
     OPSET,
     TensorFacts,
+    convolved,
     inputs_and_outputs,
     logits_tensor,
     operator_counts,
     read_graph,
     read_model,
     save_graph,
+    taking_floats,
+    up_to,
     with_outputs,
 )
 from segdeploy.spec import ClassSet, Method
@@ -207,3 +210,41 @@ def test_saving_replaces_the_manifest_of_before(tmp_path: Path, logits_model):
     save_graph(again, other, tmp_path / "b.onnx")
 
     assert read_graph(tmp_path / "b.onnx").manifest == other
+
+
+def test_a_graph_up_to_a_tensor_has_no_more_than_it_needs():
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"]),
+        helper.make_node("Relu", ["x"], ["aside"]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Neg", ["b"], ["y"]),
+    ]
+    model = make_model(nodes, ("y", FLOAT, ["batch", 1, 4, 4]))
+
+    part = up_to(model, ["b", "a", "b"])
+
+    assert [node.op_type for node in part.graph.node] == ["Conv", "Relu"]
+    assert [output.name for output in part.graph.output] == ["b", "a"]
+    assert [tensor.name for tensor in part.graph.initializer] == ["w"]
+    assert len(model.graph.node) == 4
+
+
+@pytest.mark.parametrize(("weight", "output"), [("w", "a"), ("v", "b"), ("u", None)])
+def test_a_convolution_is_found_by_its_weight(weight, output):
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"]),
+        helper.make_node("Conv", ["x", "v.scaled"], ["b"]),
+    ]
+    model = make_model(nodes, ("b", FLOAT, ["batch", 1, 4, 4]))
+
+    assert convolved(model, weight) == output
+
+
+def test_a_graph_can_take_pixels_that_are_no_bytes():
+    model = make_model([helper.make_node("Neg", ["x"], ["y"])], ("y", FLOAT, ["batch", 2, 4, 4]))
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+
+    changed = taking_floats(model)
+
+    assert changed.graph.input[0].type.tensor_type.elem_type == FLOAT
+    assert model.graph.input[0].type.tensor_type.elem_type == TensorProto.UINT8

@@ -1,7 +1,7 @@
 """The doctors at work: a calibration set, or a quantized graph, shown to the network."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,17 +64,38 @@ def diagnose_calibration(
     return tuple(found)
 
 
-def diagnose_scales(graph: Graph, calibration: CalibrationImages) -> tuple[Complaint, ...]:
-    """Whether the scales of a quantized graph suit the values that reach them."""
+def diagnose_scales(
+    graph: Graph, floating: Graph | None, calibration: CalibrationImages
+) -> tuple[Complaint, ...]:
+    """Whether the scales of a quantized graph suit the values that reach them.
+
+    Args:
+        graph: with Q/DQ pairs.
+        floating: what it was made of. None is for graphs of other tools alone: in ours, scales take
+            the place of activations, and what they clip is told by the floating graph.
+        calibration: images, of which a few are run.
+    """
     from segdeploy.graph import cut_graph, read_model
-    from segdeploy.scale_doctor import activation_scales, check_scales
+    from segdeploy.scale_doctor import (
+        Floating,
+        activated_tensors,
+        activation_scales,
+        check_scales,
+    )
 
     with needs("onnxruntime", extra="onnxruntime"):
         from segdeploy.runtime.onnxruntime import PieceByPiece
     model = read_model(graph.path)
-    runner = PieceByPiece(cut_graph(model, [scale.tensor for scale in activation_scales(model)]))
+    scales = activation_scales(model)
+    true = None
+    if floating is not None:
+        reference = read_model(floating.path)
+        tensors = activated_tensors(reference, scales)
+        names = {known.tensor for known in tensors.values()}
+        true = Floating(tensors, PieceByPiece(cut_graph(reference, names)).run)
+    runner = PieceByPiece(cut_graph(model, [scale.tensor for scale in scales]))
     images = (_batch(graph, image) for image in _some(calibration, SCALED))
-    return check_scales(model, runner.run, images)
+    return check_scales(model, runner.run, images, true)
 
 
 def label_maps(
@@ -208,7 +229,8 @@ def _check_classes(
 
     names = graph.manifest.classes.names
     if labels is not None:
-        return check_classes(names, labels, predicted=False)
+        with suppress(SegdeployError):  # annotations that are missing or damaged: not needed here
+            return check_classes(names, labels, predicted=False)
     if graph.manifest.is_random:
         return ()
     predictions = (
