@@ -214,8 +214,9 @@ def _quantize_here(graph: Graph, images: Calibration, runtime: Runtime, path: Pa
     use_one_thread()
     opened, before = images.open(), peak_memory_bytes()
     start, cpu = time.perf_counter(), time.process_time()
-    request = QuantizeRequest(calibration=opened, runtime=runtime, store=Store(path.parent))
-    quantize_graph(graph, request, path)
+    with TemporaryDirectory() as folder:  # an empty store: nothing that was counted before is used
+        request = QuantizeRequest(calibration=opened, runtime=runtime, store=Store(Path(folder)))
+        quantize_graph(graph, request, path)
     took = time.perf_counter() - start, time.process_time() - cpu
     version, peak = f"segdeploy {__version__}", peak_memory_bytes()
     return Quantized(path.stem, path, version, *took, before, peak)

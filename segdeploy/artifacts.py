@@ -14,6 +14,7 @@ from segdeploy.errors import SegdeployError
 from segdeploy.spec import (
     MAX_BATCH,
     MAX_SIDE,
+    RANDOM,
     ClassSet,
     MaskPlace,
     Method,
@@ -100,7 +101,7 @@ class Manifest:
     @property
     def is_random(self) -> bool:
         """Whether the weights are random: such an artifact has a speed but no accuracy."""
-        return self.checkpoint.startswith("random:")
+        return self.checkpoint.startswith(RANDOM)
 
     def to_strings(self) -> dict[str, str]:
         """One JSON text per field, as metadata_props holds them."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from struct import pack
 from typing import Any, Self
 
-import numpy as np
 from numpy.typing import NDArray
 
 from segdeploy.artifacts import writing
@@ -163,6 +162,4 @@ def ranges_of(statistics: Statistics, method: str, percentile: float = PERCENTIL
         bound = threshold(seen, method, percentile)
         low, high = max(float(seen.low.min()), -bound), min(float(seen.high.max()), bound)
         values[name] = (low, high)
-    return Ranges(
-        values, method, statistics.images, statistics.graph_sha256, float(np.float64(percentile))
-    )
+    return Ranges(values, method, statistics.images, statistics.graph_sha256, float(percentile))

@@ -100,22 +100,27 @@ def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProt
 
 def up_to(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
     """A copy that returns these tensors alone, with the nodes that they need alone."""
-    wanted = list(dict.fromkeys(names))
-    needed, nodes = set(wanted), []
-    for node in reversed(model.graph.node):
-        if not needed.isdisjoint(node.output):
-            nodes.append(node)
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    del copy.graph.value_info[:]
+    del copy.graph.output[:]
+    copy.graph.output.extend(map(onnx.helper.make_empty_tensor_value_info, dict.fromkeys(names)))
+    drop_unread(copy.graph)
+    return copy
+
+
+def drop_unread(graph: onnx.GraphProto) -> None:
+    """Take out nodes and constants that no output depends on."""
+    needed = {output.name for output in graph.output}
+    for place in reversed(range(len(graph.node))):
+        node = graph.node[place]
+        if needed.isdisjoint(node.output):
+            del graph.node[place]
+        else:
             needed.update(node.input)
-    graph = onnx.helper.make_graph(
-        nodes[::-1],
-        model.graph.name,
-        list(model.graph.input),
-        [onnx.helper.make_empty_tensor_value_info(name) for name in wanted],
-        [tensor for tensor in model.graph.initializer if tensor.name in needed],
-    )
-    return onnx.helper.make_model(
-        graph, opset_imports=model.opset_import, ir_version=model.ir_version
-    )
+    for place in reversed(range(len(graph.initializer))):
+        if graph.initializer[place].name not in needed:
+            del graph.initializer[place]
 
 
 def taking_floats(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -16,13 +16,12 @@ from rich.text import Text
 from segdeploy.environment import Environment
 from segdeploy.errors import SegdeployError
 from segdeploy.recipes import Target
-from segdeploy.spec import Device, Output, Precision, Runtime
+from segdeploy.spec import RANDOM, Device, Output, Precision, Runtime
 from segdeploy.timing import Latency
 
 SCHEMA = 1
 SOURCE = "MMSegmentation 1.2.2, configs/mobilenet_v2/README.md"  # of every reference row
 TRAINED = "trained"
-RANDOM = "random:"  # and the seed: weights that have a speed but no accuracy
 NONE = "-"
 
 _RUNTIMES = {

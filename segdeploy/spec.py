@@ -18,6 +18,7 @@ LabelMap = NDArray[np.uint8]  # (H, W), one of `Labels`
 Logits = NDArray[np.float32]  # (N, classes, H / stride, W / stride), before the bilinear resize
 
 # How a range is read off a histogram, see calibrate.collect_ranges.
+RANDOM = "random:"  # and the seed: weights that have a speed but no accuracy
 RangeMethod = Literal["max", "percentile", "entropy", "mse"]
 
 INPUT = "image"  # name of every graph's input

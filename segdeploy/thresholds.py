@@ -1,14 +1,16 @@
 """Where to clip: the methods that read a range off a histogram."""
 
 import math
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segdeploy.errors import SegdeployError
 from segdeploy.histograms import EDGES, VALUES, ChannelHistogram, Floats
+from segdeploy.spec import RangeMethod
 
-METHODS = ("max", "percentile", "entropy", "mse")
+METHODS = get_args(RangeMethod)
 PERCENTILE = 99.99
 INT8_STEPS = 127  # on either side of zero
 UINT8_STEPS = 255

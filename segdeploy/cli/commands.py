@@ -20,7 +20,6 @@ from segdeploy.cli.options import (
     Crop,
     Data,
     Json,
-    LintFor,
     Model,
     ModeName,
     Passage,
@@ -44,6 +43,7 @@ from segdeploy.cli.verdict import (
     run_verdict,
 )
 from segdeploy.errors import SegdeployError
+from segdeploy.lint_rules import RULES, LintTarget
 from segdeploy.recipes import load_model, load_targets, model_names
 from segdeploy.spec import Device, Output, Precision, Runtime, Tuning
 
@@ -307,7 +307,7 @@ def inspect(
         bool, typer.Option("--lint", help="Check the Q/DQ pairs of any ONNX graph instead.")
     ] = False,
     target: Annotated[
-        LintFor | None,
+        LintTarget | None,
         typer.Option(help="Of --lint: what shall run it. Default: its own form, or tensorrt."),
     ] = None,
     json: Json = False,
@@ -325,7 +325,7 @@ def inspect(
     printing.show_json(facts) if json else printing.show_facts(facts)
 
 
-def _lint(path: Path, target: LintFor | None, *, json: bool) -> None:
+def _lint(path: Path, target: LintTarget | None, *, json: bool) -> None:
     """The rest of `inspect --lint`."""
     if path.suffix in (".ort", ".plan"):
         raise SegdeployError(
@@ -334,10 +334,9 @@ def _lint(path: Path, target: LintFor | None, *, json: bool) -> None:
     from segdeploy.cli.tables import breach_table
     from segdeploy.graph import read_model
     from segdeploy.lint import integer_convolutions, lint_model, target_of
-    from segdeploy.lint_rules import RULES, LintTarget
 
     model = read_model(path)
-    chosen = target_of(model) if target is None else LintTarget(target)
+    chosen = target or target_of(model)
     printing.note(f"checking for {chosen}")
     breaches = lint_model(model, chosen)
     if json:

@@ -51,14 +51,6 @@ class BuildTarget(StrEnum):
     TENSORRT_RTX = "tensorrt-rtx"
 
 
-class LintFor(StrEnum):
-    """What shall run the graph that `inspect --lint` checks."""
-
-    ONNXRUNTIME = "onnxruntime"
-    TENSORRT = "tensorrt"
-    TENSORRT_RTX = "tensorrt-rtx"
-
-
 class Tuned(StrEnum):
     """What `export --for` rewrites for."""
 

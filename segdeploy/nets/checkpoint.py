@@ -14,7 +14,7 @@ from torch.serialization import safe_globals
 from segdeploy.artifacts import sha256_of
 from segdeploy.errors import SegdeployError
 from segdeploy.nets.segmentor import Segmentor
-from segdeploy.spec import ClassSet, Method, ModelSpec
+from segdeploy.spec import RANDOM, ClassSet, Method, ModelSpec
 
 StateDict = dict[str, torch.Tensor]
 
@@ -62,7 +62,7 @@ class Checkpoint:
     @property
     def is_random(self) -> bool:
         """Whether the weights are random: they have learned of no image."""
-        return self.name.startswith("random:")
+        return self.name.startswith(RANDOM)
 
     @property
     def class_count(self) -> int:
@@ -188,7 +188,7 @@ def random_checkpoint(spec: ModelSpec, seed: int) -> Checkpoint:
         last.weight.mul_((4 / spread)[:, None, None, None])
         bias.copy_((bias - logits.mean(dim=(0, 2, 3))) * 4 / spread)
     state = {k: v for k, v in network.state_dict().items() if not k.endswith(UNUSED_SUFFIX)}
-    return Checkpoint(f"random:{seed}", f"random:{seed}", state, classes)
+    return Checkpoint(f"{RANDOM}{seed}", f"{RANDOM}{seed}", state, classes)
 
 
 def build_network(spec: ModelSpec, checkpoint: Checkpoint) -> tuple[Segmentor, ClassSet]:

@@ -4,13 +4,17 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from segdeploy.artifacts import sha256_of
+import numpy as np
+from numpy.typing import NDArray
+
+from segdeploy.artifacts import Manifest, sha256_of
 from segdeploy.datasets import Dataset, indices_of, open_dataset
 from segdeploy.errors import SegdeployError
-from segdeploy.images import list_images, network_input, read_image
+from segdeploy.images import list_images, network_input, read_image, resize
 from segdeploy.recipes import CalibrationSet, calibration_names, load_calibration
-from segdeploy.spec import Image
+from segdeploy.spec import Image, Size
 
 FOLDER = "folder:"
 
@@ -53,6 +57,12 @@ def default_calibration(dataset: str | None) -> str:
         "int8 needs images to calibrate on, and the model names no data set",
         hint="--calibration NAME or --calibration FOLDER with some images of its training data",
     )
+
+
+def graph_batch(manifest: Manifest, image: NDArray[Any]) -> NDArray[Any]:
+    """(H, W, 3) at the graph's own size and batch; a static batch repeats the image."""
+    fitted = resize(image, manifest.size or Size(*image.shape[:2]))
+    return np.repeat(fitted[None], manifest.batch or 1, axis=0)
 
 
 def _from_recipe(recipe: CalibrationSet, data: Path) -> CalibrationImages:

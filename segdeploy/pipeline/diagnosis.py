@@ -13,8 +13,7 @@ from segdeploy.artifacts import Graph
 from segdeploy.complaints import Complaint, Fault, Severity
 from segdeploy.datasets import Dataset, find_facts, indices_of, open_dataset
 from segdeploy.errors import SegdeployError, needs
-from segdeploy.images import resize
-from segdeploy.pipeline.calibration import CalibrationImages, check_unseen
+from segdeploy.pipeline.calibration import CalibrationImages, check_unseen, graph_batch
 from segdeploy.progress import track
 from segdeploy.spec import ClassSet, Image, LabelMap, Size
 
@@ -94,7 +93,7 @@ def diagnose_scales(
         names = {known.tensor for known in tensors.values()}
         true = Floating(tensors, PieceByPiece(cut_graph(reference, names)).run)
     runner = PieceByPiece(cut_graph(model, [scale.tensor for scale in scales]))
-    images = (_batch(graph, image) for image in _some(calibration, SCALED))
+    images = (graph_batch(graph.manifest, image) for image in _some(calibration, SCALED))
     return check_scales(model, runner.run, images, true)
 
 
@@ -152,7 +151,7 @@ class _Network:
             part = taking_floats(up_to(self._model, names)).SerializeToString()
             session = OnnxRuntimeSession(part, self._graph.manifest)
             self._runs[key] = self._stack.enter_context(session).outputs
-        found = self._runs[key](_batch(self._graph, pixels))
+        found = self._runs[key](graph_batch(self._graph.manifest, pixels))
         return {name: found[name][:1] for name in names}
 
 
@@ -250,9 +249,3 @@ def _some(calibration: CalibrationImages, count: int) -> Iterator[Image]:
 
 def _spread(total: int, count: int) -> list[int]:
     return sorted({int(k) for k in np.linspace(0, total - 1, min(count, total))})
-
-
-def _batch(graph: Graph, image: NDArray[Any]) -> NDArray[Any]:
-    """One image at the graph's own size and batch; a static batch repeats it."""
-    fitted = resize(image, graph.manifest.size or Size(*image.shape[:2]))
-    return np.repeat(fitted[None], graph.manifest.batch or 1, axis=0)

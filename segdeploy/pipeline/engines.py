@@ -24,7 +24,7 @@ from segdeploy.datasets.scenes import draw_scene
 from segdeploy.environment import query_gpus
 from segdeploy.errors import SegdeployError, needs
 from segdeploy.nvinfer import MODULES, load_library
-from segdeploy.pipeline.graphs import nominal_size
+from segdeploy.pipeline.graphs import logits_of, nominal_size
 from segdeploy.spec import INPUT, MIN_SIDE, MaskPlace, Output, Precision, Runtime, Size, Tuning
 
 if TYPE_CHECKING:
@@ -110,17 +110,9 @@ def _build_onnxruntime(graph: Graph, out: Path) -> Built:
 
 def _check_same_logits(graph: Graph, given: Any, rewritten: Any) -> None:
     """The graph was compared with PyTorch; what became of it is compared with the graph."""
-    from segdeploy.graph import logits_tensor, with_outputs
-    from segdeploy.runtime.onnxruntime import OnnxRuntimeSession
-
     size = graph.manifest.size or CHECKED
     images = np.stack([draw_scene(k, size)[0] for k in range(graph.manifest.batch or 2)])
-    found = []
-    for model in (given, rewritten):
-        name = logits_tensor(model)
-        exposed = with_outputs(model, [name]).SerializeToString()
-        with OnnxRuntimeSession(exposed, replace(graph.manifest, output=Output.LOGITS)) as session:
-            found.append(session.outputs(images)[name])
+    found = [logits_of(model, graph.manifest, [images])[0] for model in (given, rewritten)]
     error = float(np.abs(found[1] - found[0]).max())
     if not error <= LOGIT_ERROR * float(np.ptp(found[0])):  # also where it is not a number
         raise SegdeployError(

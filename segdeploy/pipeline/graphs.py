@@ -1,5 +1,6 @@
 """From a checkpoint to a graph, and from a floating graph to an int8 one."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from segdeploy.spec import Images, Output, Precision, Runtime, Size, Tuning
 
 if TYPE_CHECKING:
     from segdeploy.export import ExportOptions, Parity
+    from segdeploy.histograms import Statistics
     from segdeploy.quantize.model import QuantizeOptions
     from segdeploy.rewrite.passes import Step
 
@@ -68,6 +70,18 @@ def nominal_size(manifest: Manifest) -> Size:
     """Of an image: the graph's own, else what its data set's images have at test time."""
     facts = find_facts(manifest.dataset)
     return manifest.size or (facts.nominal_size if facts else USUAL)
+
+
+def logits_of(model: Any, manifest: Manifest, batches: Iterable[Images]) -> list[NDArray[Any]]:
+    """What a graph's head returns for each batch, by ONNX Runtime; no mask is made of it."""
+    from segdeploy.graph import logits_tensor, with_outputs
+
+    with needs("onnxruntime", extra="onnxruntime"):
+        from segdeploy.runtime.onnxruntime import OnnxRuntimeSession
+    name = logits_tensor(model)
+    exposed = with_outputs(model, [name]).SerializeToString()
+    with OnnxRuntimeSession(exposed, replace(manifest, output=Output.LOGITS)) as session:
+        return [session.outputs(batch)[name] for batch in batches]
 
 
 def existing_or_exported(source: Source, options: "ExportOptions", out: Path) -> Graph:
@@ -120,6 +134,7 @@ class QuantizeRequest:
     runtime: Runtime
     keep_fp32: tuple[str, ...] = ()  # beside what the calibration set keeps
     full_range: bool = False  # for ONNX Runtime on a CPU alone
+    statistics: "Statistics | None" = None  # None: those in the store, or collected
     store: Store = field(default_factory=Store)
 
 
@@ -164,7 +179,7 @@ def quantize_graph(graph: Graph, request: QuantizeRequest, out: Path) -> Graph:
     if (present := _existing(out, hashed)) is not None:
         return present
     check_floating(graph)
-    statistics = statistics_of(graph, calibration, request.store)
+    statistics = request.statistics or statistics_of(graph, calibration, request.store)
     quantized = quantize_model(read_model(graph.path), statistics, options)
     kept = f", {len(options.keep_fp32)} kept floating" if options.keep_fp32 else ""
     manifest = replace(

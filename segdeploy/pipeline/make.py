@@ -35,24 +35,31 @@ class EngineRequest:
     full_range: bool = False  # int8 for ONNX Runtime alone, see `placement.QuantizationForm`
 
 
+def find_subject(model_or_graph: str, checkpoint: str | None, store: Store) -> Source | Graph:
+    """A zoo model with its weights, or the .onnx file of one."""
+    if not model_or_graph.endswith(".onnx"):
+        return resolve_source(model_or_graph, checkpoint, store)
+    if checkpoint is not None:
+        raise SegdeployError(
+            f"{model_or_graph} has its weights in it; --checkpoint goes with a model"
+        )
+    from segdeploy.graph import read_graph
+
+    return read_graph(Path(model_or_graph))
+
+
 def make_engine_of(model_or_graph: str, checkpoint: str | None, request: EngineRequest) -> Built:
     """Build an engine of a zoo model, exported at its usual size, or of the .onnx file of one."""
-    if model_or_graph.endswith(".onnx"):
-        if checkpoint is not None:
-            raise SegdeployError(
-                f"{model_or_graph} has its weights in it; --checkpoint goes with a model"
-            )
-        from segdeploy.graph import read_graph
-
-        return engine_of_graph(read_graph(Path(model_or_graph)), request)
-    source = resolve_source(model_or_graph, checkpoint, request.store)
+    subject = find_subject(model_or_graph, checkpoint, request.store)
+    if isinstance(subject, Graph):
+        return engine_of_graph(subject, request)
     options = export_options(
-        size=source.spec.size,
+        size=subject.spec.size,
         batch=1,
         precision=_floating(request),
         output=Output.LABELS,
     )
-    return make_engine(source, options, request)
+    return make_engine(subject, options, request)
 
 
 def make_artifact(
@@ -103,7 +110,7 @@ def _in_precision(graph: Graph, request: EngineRequest) -> Graph:
             hint=f"segdeploy export {model} --precision {request.precision}",
         )
     chosen = request.calibration or default_calibration(graph.manifest.dataset)
-    variant = f"{int8_variant(graph)}{'-full-range' if request.full_range else ''}"
+    variant = int8_variant(graph, full_range=request.full_range)
     how = QuantizeRequest(
         calibration=open_calibration(chosen, request.data),
         runtime=request.runtime,
@@ -114,11 +121,12 @@ def _in_precision(graph: Graph, request: EngineRequest) -> Graph:
     return quantize_graph(graph, how, request.store.graph(model, f"{variant}.{request.runtime}"))
 
 
-def int8_variant(graph: Graph) -> str:
+def int8_variant(graph: Graph, *, full_range: bool) -> str:
     """What the int8 form of a graph is called in the store: int8 for fp32, int8-mine for mine."""
     precision, name = graph.manifest.precision, graph.path.stem
     is_ours = name == precision or name.startswith(f"{precision}-")
-    return f"{Precision.INT8}{name.removeprefix(precision) if is_ours else f'-{name}'}"
+    rest = name.removeprefix(precision) if is_ours else f"-{name}"
+    return f"{Precision.INT8}{rest}{'-full-range' if full_range else ''}"
 
 
 def default_graph_path(source: Source, options: "ExportOptions", store: Store) -> Path:

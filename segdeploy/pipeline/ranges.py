@@ -14,8 +14,7 @@ from segdeploy.pipeline.calibration import (
 )
 from segdeploy.pipeline.diagnosis import diagnose_calibration, label_maps
 from segdeploy.pipeline.graphs import check_floating
-from segdeploy.pipeline.make import export_options, make_floating_graph
-from segdeploy.pipeline.source import resolve_source
+from segdeploy.pipeline.make import export_options, find_subject, make_floating_graph
 from segdeploy.pipeline.statistics import (
     WHOLE,
     explain_cache,
@@ -64,19 +63,13 @@ def find_graph(
     model_or_graph: str, checkpoint: str | None, precision: Precision, store: Store
 ) -> Graph:
     """The floating graph that int8 would be made of: exported at the model's usual size."""
-    if model_or_graph.endswith(".onnx"):
-        if checkpoint is not None:
-            raise SegdeployError(
-                f"{model_or_graph} has its weights in it; --checkpoint goes with a model"
-            )
-        from segdeploy.graph import read_graph
-
-        return read_graph(Path(model_or_graph))
-    source = resolve_source(model_or_graph, checkpoint, store)
+    subject = find_subject(model_or_graph, checkpoint, store)
+    if isinstance(subject, Graph):
+        return subject
     options = export_options(
-        size=source.spec.size, batch=1, precision=precision, output=Output.LABELS
+        size=subject.spec.size, batch=1, precision=precision, output=Output.LABELS
     )
-    return make_floating_graph(source, options, store)
+    return make_floating_graph(subject, options, store)
 
 
 def calibrate_graph(request: CalibrationRequest) -> Calibrated:
@@ -100,7 +93,7 @@ def calibrate_graph(request: CalibrationRequest) -> Calibrated:
         "set": images.summary,
         "images": str(statistics.images),
         "tensors": str(len(statistics.histograms)),
-        "statistics": str(place_of(ingredients_of(request.graph, images), request.store)),
+        "statistics": str(place_of(statistics.key, request.store)),
     }
     if request.shard:
         facts["shard"] = f"{request.shard[0] + 1} of {request.shard[1]}"
@@ -128,14 +121,16 @@ def explain(request: CalibrationRequest) -> tuple[str, ...]:
 def _merged(request: CalibrationRequest, images: CalibrationImages) -> "Statistics":
     """Of this very graph and set; complete ones are kept, so that the next build finds them."""
     statistics = merge_statistics(list(request.merge))
-    wanted = ingredients_of(request.graph, images)
+    from segdeploy.graph import read_model
+
+    wanted = ingredients_of(request.graph, read_model(request.graph.path), images)
     if statistics.key != wanted.key:
         raise SegdeployError(
             f"{request.merge[0]}: was collected of another graph or on other images",
             hint="name the model, checkpoint and set that the shards were made with",
         )
     if not statistics.missing:
-        statistics.save(place_of(wanted, request.store))
+        statistics.save(place_of(wanted.key, request.store))
     return statistics
 
 

@@ -2,8 +2,8 @@
 
 import math
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segdeploy.artifacts import Graph
-from segdeploy.errors import SegdeployError, needs
-from segdeploy.images import resize
-from segdeploy.pipeline.calibration import CalibrationImages
-from segdeploy.pipeline.graphs import nominal_size
+from segdeploy.errors import SegdeployError
+from segdeploy.pipeline.calibration import CalibrationImages, graph_batch
+from segdeploy.pipeline.graphs import logits_of, nominal_size
 from segdeploy.progress import progress_bar
-from segdeploy.spec import Images, Output, Size
+from segdeploy.spec import Images
 from segdeploy.verdict import Budget, LayerError
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ def rank_layers(
 
     Where the budget is short, fewer images are used; layers it leaves no time for come last.
     """
-    batches = list(_batches(graph, calibration))
+    batches = [graph_batch(graph.manifest, image) for image in islice(calibration.load(), IMAGES)]
     reference = _logits(graph, batches)
     powers = [float(np.square(logits).sum()) for logits in reference]
     allowed_s = budget.left_s * SHARE
@@ -136,20 +135,7 @@ def _ratio(errors: Sequence[float], powers: Sequence[float]) -> float:
 
 
 def _logits(graph: Graph, batches: Sequence[Images]) -> list[NDArray[np.float64]]:
-    from segdeploy.graph import logits_tensor, read_model, with_outputs
+    from segdeploy.graph import read_model
 
-    with needs("onnxruntime", extra="onnxruntime"):
-        from segdeploy.runtime.onnxruntime import OnnxRuntimeSession
-    model = read_model(graph.path)
-    name = logits_tensor(model)
-    exposed = with_outputs(model, [name]).SerializeToString()
-    manifest = replace(graph.manifest, output=Output.LOGITS)  # no mask is made of it
-    with OnnxRuntimeSession(exposed, manifest) as session:
-        return [session.outputs(batch)[name].astype(np.float64) for batch in batches]
-
-
-def _batches(graph: Graph, calibration: CalibrationImages) -> Iterator[Images]:
-    """The first images at the graph's own size and batch; a static batch repeats the image."""
-    for image in islice(calibration.load(), IMAGES):
-        fitted = resize(image, graph.manifest.size or Size(*image.shape[:2]))
-        yield np.repeat(fitted[None], graph.manifest.batch or 1, axis=0)
+    found = logits_of(read_model(graph.path), graph.manifest, batches)
+    return [logits.astype(np.float64) for logits in found]

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 from segdeploy.artifacts import Manifest, Store, sha256_of
 from segdeploy.errors import SegdeployError, needs
 from segdeploy.recipes import load_model, model_names
-from segdeploy.spec import Method, ModelSpec
+from segdeploy.spec import RANDOM, Method, ModelSpec
 
 if TYPE_CHECKING:
     from segdeploy.nets.checkpoint import Checkpoint
 
-RANDOM = "random:"
 MAX_SEED = 2**32 - 1
 
 

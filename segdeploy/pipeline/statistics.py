@@ -1,20 +1,15 @@
 """Statistics of a graph over a calibration set: collected once, kept by content, in parts."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from segdeploy.artifacts import Graph, Store, request_hash, writing
 from segdeploy.errors import SegdeployError, needs
-from segdeploy.images import resize
-from segdeploy.pipeline.calibration import CalibrationImages
+from segdeploy.pipeline.calibration import CalibrationImages, graph_batch
 from segdeploy.progress import track
-from segdeploy.spec import Images, Size
 
 if TYPE_CHECKING:
     from segdeploy.histograms import Statistics
@@ -38,14 +33,13 @@ class Ingredients:
         return request_hash(**asdict(self))
 
 
-def ingredients_of(graph: Graph, calibration: CalibrationImages) -> Ingredients:
-    """What the statistics of `graph` over `calibration` are made of."""
+def ingredients_of(graph: Graph, model: Any, calibration: CalibrationImages) -> Ingredients:
+    """What the statistics of `graph`, which `model` was read from, are made of."""
     from segdeploy.counting import BINS
-    from segdeploy.graph import read_model
     from segdeploy.histograms import SCHEMA
     from segdeploy.placement import activations_to_quantize, graph_sha256
 
-    manifest, model = graph.manifest, read_model(graph.path)
+    manifest = graph.manifest
     return Ingredients(
         graph=graph_sha256(model),
         images=calibration.content,
@@ -57,7 +51,7 @@ def ingredients_of(graph: Graph, calibration: CalibrationImages) -> Ingredients:
 def statistics_of(
     graph: Graph,
     calibration: CalibrationImages,
-    store: Store | None = None,
+    store: Store,
     *,
     shard: tuple[int, int] = WHOLE,
 ) -> "Statistics":
@@ -66,32 +60,35 @@ def statistics_of(
     Args:
         graph: floating.
         calibration: the images.
-        store: where statistics are kept; default: artifacts/.
+        store: where statistics are kept.
         shard: (k, n): every n-th image from the k-th on, counted from 0.
     """
     from segdeploy.graph import cut_graph, read_model
-    from segdeploy.placement import activations_to_quantize, graph_sha256
+    from segdeploy.placement import activations_to_quantize
 
     with needs("onnxruntime", "numba", extra="onnxruntime"):
         from segdeploy.calibrate import collect_statistics
         from segdeploy.runtime.onnxruntime import PieceByPiece
-    ingredients = ingredients_of(graph, calibration)
-    place = place_of(ingredients, store or Store(), shard)
+    model = read_model(graph.path)
+    ingredients = ingredients_of(graph, model, calibration)
+    place = place_of(ingredients.key, store, shard)
     found = _read(place, ingredients.key)
     if found is not None:
         return found
-    model = read_model(graph.path)
     runner = PieceByPiece(cut_graph(model, activations_to_quantize(model)))
     partial = place.with_suffix(".partial.npz")
     begun = _read(partial, ingredients.key)
     done = begun.images // (graph.manifest.batch or 1) if begun else 0
     first, parts = shard
     total = len(range(first, len(calibration.ids), parts))
-    chosen = islice(_batches(graph, calibration), first, None, parts)
+    chosen = (
+        graph_batch(graph.manifest, image)
+        for image in islice(calibration.load(), first, None, parts)
+    )
     statistics = collect_statistics(
         runner.run,
         track(islice(chosen, done, None), "calibrating", total - done),
-        graph_sha256=graph_sha256(model),
+        graph_sha256=ingredients.graph,
         key=ingredients.key,
         threads=runner.threads,
         begun=begun,
@@ -119,16 +116,18 @@ def merge_statistics(paths: list[Path]) -> "Statistics":
     return merged
 
 
-def place_of(ingredients: Ingredients, store: Store, shard: tuple[int, int] = WHOLE) -> Path:
+def place_of(key: str, store: Store, shard: tuple[int, int] = WHOLE) -> Path:
     """Where statistics are kept."""
     part = "" if shard == WHOLE else f".{shard[0] + 1}of{shard[1]}"
-    return store.root / "calibration" / f"{ingredients.key}{part}.npz"
+    return store.root / "calibration" / f"{key}{part}.npz"
 
 
 def explain_cache(graph: Graph, calibration: CalibrationImages, store: Store) -> tuple[str, ...]:
     """Say whether there are statistics, and if not, what those that are there differ in."""
-    wanted = ingredients_of(graph, calibration)
-    place = place_of(wanted, store)
+    from segdeploy.graph import read_model
+
+    wanted = ingredients_of(graph, read_model(graph.path), calibration)
+    place = place_of(wanted.key, store)
     if place.is_file():
         return (f"{place}: is used; graph, images, preprocessing and counting are the same",)
     lines = [f"{place}: does not exist; the images are run once"]
@@ -161,10 +160,3 @@ def _read(path: Path, key: str) -> "Statistics | None":
     except SegdeployError:
         return None
     return found if found.key == key else None
-
-
-def _batches(graph: Graph, calibration: CalibrationImages) -> Iterator[Images]:
-    """One image at a time, at the graph's own size and batch; a static batch repeats the image."""
-    for image in calibration.load():
-        fitted = resize(image, graph.manifest.size or Size(*image.shape[:2]))
-        yield np.repeat(fitted[None], graph.manifest.batch or 1, axis=0)

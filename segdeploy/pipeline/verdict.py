@@ -18,6 +18,7 @@ from segdeploy.pipeline.graphs import QuantizeRequest, check_floating, quantize_
 from segdeploy.pipeline.make import (
     EngineRequest,
     export_options,
+    find_subject,
     int8_variant,
     make_engine_of,
     make_graph,
@@ -29,9 +30,8 @@ from segdeploy.pipeline.protocol import (
     open_evaluation,
     scored_output,
 )
-from segdeploy.pipeline.segment import read_artifact
 from segdeploy.pipeline.sensitivity import find_layers
-from segdeploy.pipeline.source import Source, resolve_source
+from segdeploy.pipeline.source import Source
 from segdeploy.pipeline.workbench import Workbench
 from segdeploy.spec import Output, Precision, Runtime
 from segdeploy.verdict import Budget, Candidate, LayerError, VerdictKind, judge, search
@@ -97,15 +97,7 @@ def _find_subject(
             f"a verdict is measured, and {engine.runtime} cannot run here: {problem}",
             hint="run this on the machine with the GPU, or use --target onnxruntime",
         )
-    if not model_or_graph.endswith(".onnx"):
-        return resolve_source(model_or_graph, checkpoint, engine.store)
-    if checkpoint is not None:
-        raise SegdeployError(
-            f"{model_or_graph} has its weights in it; --checkpoint goes with a model"
-        )
-    graph = read_artifact(Path(model_or_graph))
-    assert isinstance(graph, Graph)
-    return graph
+    return find_subject(model_or_graph, checkpoint, engine.store)
 
 
 def _open_evaluation(
@@ -293,7 +285,7 @@ def _measure_fp16(
 def _deliver(workbench: Workbench, chosen: Candidate) -> Built:
     """The very engine that was measured, where the user asked for it or where int8 lies."""
     engine, built = workbench.engine, workbench.built_of(chosen)
-    variant = f"{int8_variant(workbench.base)}{'-full-range' if engine.full_range else ''}"
+    variant = int8_variant(workbench.base, full_range=engine.full_range)
     model = built.plan.manifest.model
     place = engine.out or engine.store.engine(model, variant, engine.runtime)
     with writing(place) as temporary:

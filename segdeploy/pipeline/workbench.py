@@ -2,7 +2,9 @@
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from segdeploy.accuracy import Score
 from segdeploy.artifacts import Graph, engine_suffix, request_hash, sha256_of
@@ -12,9 +14,13 @@ from segdeploy.pipeline.graphs import QuantizeRequest, quantize_graph
 from segdeploy.pipeline.make import EngineRequest
 from segdeploy.pipeline.protocol import Evaluation
 from segdeploy.pipeline.sensitivity import Layers, rank_layers
+from segdeploy.pipeline.statistics import statistics_of
 from segdeploy.pipeline.verdict_log import Entry, VerdictLog
 from segdeploy.spec import Precision
 from segdeploy.verdict import Budget, Candidate, LayerError
+
+if TYPE_CHECKING:
+    from segdeploy.histograms import Statistics
 
 LOG = "measured.json"
 
@@ -116,6 +122,11 @@ class Workbench:
         key = (Precision.INT8, floating)
         return graph, self.built.setdefault(key, build_engine(graph, runtime, place))
 
+    @cached_property
+    def _statistics(self) -> "Statistics":
+        """Of the base graph: read once for all candidates."""
+        return statistics_of(self.base, self.calibration, self.engine.store)
+
     def _quantize(self, floating: Collection[str], out: Path) -> Graph:
         request = QuantizeRequest(
             calibration=self.calibration,
@@ -123,6 +134,7 @@ class Workbench:
             keep_fp32=(*self.engine.keep_fp32, *floating),
             full_range=self.engine.full_range,
             store=self.engine.store,
+            statistics=self._statistics,
         )
         return quantize_graph(self.base, request, out)
 

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import NodeProto
 
-from segdeploy.errors import SegdeployError
 from segdeploy.histograms import ChannelHistogram, Floats
 from segdeploy.placement import Placement
 from segdeploy.quantize.network import Network
@@ -61,21 +60,17 @@ class Method:
 
 
 def read_activations(
+    names: Iterable[str],
     placement: Placement,
     histograms: Mapping[str, ChannelHistogram],
     method: Method,
     *,
     full_range: bool,
 ) -> dict[str, Activation]:
-    """A step for each tensor of the graph as it was trained."""
+    """A step for each of these tensors, as the graph was trained."""
     found = {}
-    for name in placement.pairs:
-        shared = placement.joined.get(name, name)
-        if name not in histograms or shared not in histograms:
-            raise SegdeployError(
-                f"tensor {name} has no calibrated range", hint="calibrate this graph again"
-            )
-        seen = histograms[shared]
+    for name in names:
+        seen = histograms[placement.joined.get(name, name)]
         from_zero = full_range and not seen.is_signed
         steps = UINT8_STEPS if from_zero else INT8_STEPS
         bound = threshold(seen, method.name, method.percentile)
@@ -96,10 +91,10 @@ def condition(
     Returns:
         A step for each of the tensors of `placement.pairs` as it is then.
     """
-    found = read_activations(placement, histograms, method, full_range=full_range)
+    found: dict[str, Activation] = {}
     for node in network.convolutions:
         name = network.activated(node.output[0])
-        if name == node.output[0] or name not in found or name in placement.joined:
+        if name == node.output[0] or name not in placement.pairs - placement.joined.keys():
             continue
         readers = network.readers.get(name, [])
         if _all_integer(network, name, readers, placement):
@@ -108,17 +103,18 @@ def condition(
             )
     for stream in _streams(network, placement):
         found |= _centre_stream(network, stream, histograms, method)
-    return found
+    rest = placement.pairs - found.keys()
+    return found | read_activations(rest, placement, histograms, method, full_range=full_range)
 
 
 def _all_integer(
-    network: Network, name: str, readers: Iterable[NodeProto], placement: Placement
+    network: Network, name: str, readers: list[NodeProto], placement: Placement
 ) -> bool:
     """Whether nobody but convolutions that read the pair would notice a change."""
     reading = [node for node in readers if node.input[0] == name]
     return (
         name not in network.returned
-        and len(reading) == len(list(readers)) > 0
+        and len(reading) == len(readers) > 0
         and {node.output[0] for node in reading} <= placement.convolutions
     )
 
@@ -149,9 +145,9 @@ def _stretch_activated(
         if error < least:
             best, least = stretch, error
     offset = (-LOWEST * step if moves else 0.0) / best
-    network.scale_result(node, best, offset * np.ones(len(best)))
+    network.scale_result(node, best, offset)
     for reader in readers:
-        network.scale_input(reader, best, offset * np.ones(len(best)))
+        network.scale_input(reader, best, offset)
     if moves:
         network.drop(activation)  # integers saturate where it clipped
     else:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
+from segdeploy.graph import drop_unread
 from segdeploy.placement import ACTIVATIONS, consumers
 
 MIDDLE = 128  # uint8 of what is 0 in int8
@@ -57,13 +58,13 @@ def to_cpu_form(model: ModelProto) -> ModelProto:
     for node in list(copy.graph.node):
         if node.op_type == "QuantizeLinear":
             _to_uint8(opened, node)
-    _drop_unread(copy)  # activations that went behind the pair
+    drop_unread(copy.graph)  # activations that went behind the pair
     opened = _Graph(copy)
     for node in list(copy.graph.node):
         if node.op_type == "Conv":
             _to_integers(opened, node)
     _take_pixels(_Graph(copy))
-    _drop_unread(copy)
+    drop_unread(copy.graph)
     return copy
 
 
@@ -163,22 +164,3 @@ def _take_pixels(opened: _Graph) -> None:
     for step in (*path, node):
         if step not in (transpose, pad):
             opened.graph.node.remove(step)
-
-
-def _drop_unread(model: ModelProto) -> None:
-    """Nodes and constants that no output depends on."""
-    needed = {tensor.name for tensor in model.graph.output}
-    kept = []
-    for node in reversed(model.graph.node):
-        if needed & {*node.output}:
-            needed.update(node.input)
-            kept.append(node)
-    constants = [tensor for tensor in model.graph.initializer if tensor.name in needed]
-    nodes = list(reversed(kept))
-    copies = ModelProto()
-    copies.graph.node.extend(nodes)
-    copies.graph.initializer.extend(constants)
-    del model.graph.node[:]
-    del model.graph.initializer[:]
-    model.graph.node.extend(copies.graph.node)
-    model.graph.initializer.extend(copies.graph.initializer)

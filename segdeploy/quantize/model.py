@@ -2,14 +2,15 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from segdeploy.errors import SegdeployError
-from segdeploy.histograms import ChannelHistogram, Floats
+from segdeploy.graph import drop_unread
+from segdeploy.histograms import Statistics
 from segdeploy.placement import Placement, QuantizationForm, graph_sha256, place_pairs
 from segdeploy.quantize.activations import Activation, Method, condition, read_activations
 from segdeploy.quantize.cpu_form import to_cpu_form
@@ -23,15 +24,6 @@ from segdeploy.quantize.rounding import (
     smallest_scale,
 )
 from segdeploy.thresholds import PERCENTILE, check_method
-
-
-class CalibratedStatistics(Protocol):
-    """What is asked of `histograms.Statistics`."""
-
-    @property
-    def histograms(self) -> Mapping[str, ChannelHistogram]: ...  # noqa: D102
-    @property
-    def graph_sha256(self) -> str: ...  # noqa: D102
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +88,7 @@ class _Draft:
 
 
 def quantize_model(
-    model: ModelProto, statistics: CalibratedStatistics, options: QuantizeOptions
+    model: ModelProto, statistics: Statistics, options: QuantizeOptions
 ) -> ModelProto:
     """Return a copy with int8 convolutions: per-channel weights, per-tensor activations.
 
@@ -120,6 +112,7 @@ def quantize_model(
             "every convolution would stay floating, so the graph would not be int8",
             hint="keep fewer nodes floating",
         )
+    _check_calibrated(placement, statistics)
     method = Method(options.method, options.percentile)
     full_range = options.form is QuantizationForm.FULL_RANGE
     if options.condition:
@@ -129,7 +122,7 @@ def quantize_model(
         activations |= take_exact_pixels(network)
     else:
         activations = read_activations(
-            placement, statistics.histograms, method, full_range=full_range
+            placement.pairs, placement, statistics.histograms, method, full_range=full_range
         )
     renamed = network.renamed
     activations = {renamed.get(name, name): found for name, found in activations.items()}
@@ -188,11 +181,7 @@ def _keep_convolution(network: Network, node: NodeProto, draft: _Draft) -> None:
     name = node.output[0]
     del node.input[1:]
     for kind, values in (("weight", network.weights[name]), ("bias", network.biases[name])):
-        node.input.append(draft.store(f"{name}_{kind}_kept", _cast(values, network.dtype)))
-
-
-def _cast(values: Floats, dtype: np.dtype[Any]) -> NDArray[Any]:
-    return np.asarray(values.astype(dtype))
+        node.input.append(draft.store(f"{name}_{kind}_kept", values.astype(network.dtype)))
 
 
 def _floating(name: str) -> str:
@@ -201,24 +190,27 @@ def _floating(name: str) -> str:
 
 def _finish(network: Network, draft: _Draft) -> ModelProto:
     """The model with the new nodes, and without constants that nothing reads now."""
-    model = network.model
-    read = {name for node in draft.nodes for name in node.input}
-    read |= {tensor.name for tensor in model.graph.output}
-    constants = [tensor for tensor in model.graph.initializer if tensor.name in read]
-    nodes = list(draft.nodes)
     finished = ModelProto()
-    finished.CopyFrom(model)
+    finished.CopyFrom(network.model)
     del finished.graph.node[:]
-    del finished.graph.initializer[:]
-    finished.graph.node.extend(nodes)
-    finished.graph.initializer.extend([*constants, *draft.constants])
+    finished.graph.node.extend(draft.nodes)
+    finished.graph.initializer.extend(draft.constants)
+    drop_unread(finished.graph)
     return finished
 
 
-def _check_same_graph(model: ModelProto, statistics: CalibratedStatistics) -> None:
+def _check_same_graph(model: ModelProto, statistics: Statistics) -> None:
     found = graph_sha256(model)
     if statistics.graph_sha256 != found:
         raise SegdeployError(
             f"the statistics are of graph {statistics.graph_sha256[:12]}, this is {found[:12]}",
             hint="calibrate this graph: tensors of other graphs may have the same names",
         )
+
+
+def _check_calibrated(placement: Placement, statistics: Statistics) -> None:
+    for name in sorted({*placement.pairs, *placement.joined.values()}):
+        if name not in statistics.histograms:
+            raise SegdeployError(
+                f"tensor {name} has no calibrated range", hint="calibrate this graph again"
+            )

@@ -1,8 +1,6 @@
 """`segdeploy inspect --lint`: what is printed about a quantized graph, and how it ends."""
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,33 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from segdeploy.cli import main
-from segdeploy.cli.options import LintFor
-from segdeploy.lint_rules import RULES, LintTarget
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended, and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def segdeploy(monkeypatch, capfd) -> Callable[..., Ended]:
-    """Run the command line in this process."""
-
-    def run(*arguments: object) -> Ended:
-        monkeypatch.setattr("sys.argv", ["segdeploy", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main()
-        out, err = capfd.readouterr()
-        return Ended(caught.value.code or 0, out, err)
-
-    return run
+from segdeploy.lint_rules import RULES
 
 
 def save(path: Path, dtype: type, form: str = "") -> Path:
@@ -119,7 +91,3 @@ def test_a_target_without_lint_is_wrong_usage(segdeploy, tmp_path):
 
     assert ended.code == 2
     assert "--target goes with --lint" in ended.err
-
-
-def test_the_command_line_knows_the_targets_of_the_linter():
-    assert set(LintFor) == set(LintTarget)

@@ -8,7 +8,6 @@ import typer
 
 from segdeploy.accuracy import AccuracyFloor, Score
 from segdeploy.artifacts import EnginePlan, Manifest
-from segdeploy.cli import main
 from segdeploy.cli.verdict import parse_seconds
 from segdeploy.environment import Environment
 from segdeploy.pipeline import verdict as pipeline_verdict
@@ -39,17 +38,9 @@ TRIAL = Trial(
 ASK = ("build-engine", "demo", "--int8", "--target", "onnxruntime", "--min-miou", "99%")
 
 
-@pytest.fixture
-def segdeploy(monkeypatch, capfd, tmp_path):
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["segdeploy", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        return (caught.value.code or 0, *capfd.readouterr())
-
-    return run
 
 
 @pytest.fixture
