@@ -53,6 +53,11 @@ PEERS = {
     "nncf": ("nncf", "nncf-mixed", "nncf-symmetric"),
     "mo": ("mo-max", "mo-entropy"),
 }
+OUR_FORMS = (
+    (Runtime.TENSORRT, False),
+    (Runtime.ONNXRUNTIME, False),
+    (Runtime.ONNXRUNTIME, True),  # full range
+)
 app = typer.Typer(add_completion=False, help=__doc__)
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 HEADER = """\
@@ -198,24 +203,30 @@ def peer_rows(
 def our_rows(graph: Graph, calibration: Calibration) -> list[Quantized]:
     """Our own quantizer in each of its forms, always made anew, each in a process of its own."""
     rows = []
-    for runtime in (Runtime.TENSORRT, Runtime.ONNXRUNTIME):
-        path = graph.path.with_name(f"segdeploy-{runtime}.onnx")
+    for runtime, full_range in OUR_FORMS:
+        name = f"segdeploy-{runtime}{'-full-range' if full_range else ''}"
+        path = graph.path.with_name(f"{name}.onnx")
         path.unlink(missing_ok=True)
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            future = pool.submit(_quantize_here, graph, calibration, runtime, path)
+            future = pool.submit(_quantize_here, graph, calibration, runtime, full_range, path)
             error = future.exception()
-        rows.append(Quantized(path.stem, path, error=repr(error)) if error else future.result())
+        rows.append(Quantized(name, path, error=repr(error)) if error else future.result())
     return rows
 
 
-def _quantize_here(graph: Graph, images: Calibration, runtime: Runtime, path: Path) -> Quantized:
+def _quantize_here(
+    graph: Graph, images: Calibration, runtime: Runtime, full_range: bool, path: Path
+) -> Quantized:
     from peer_quantizer import use_one_thread  # beside this script, in no package
 
     use_one_thread()
     opened, before = images.open(), peak_memory_bytes()
     start, cpu = time.perf_counter(), time.process_time()
     with TemporaryDirectory() as folder:  # an empty store: nothing that was counted before is used
-        request = QuantizeRequest(calibration=opened, runtime=runtime, store=Store(Path(folder)))
+        store = Store(Path(folder))
+        request = QuantizeRequest(
+            calibration=opened, runtime=runtime, store=store, full_range=full_range
+        )
         quantize_graph(graph, request, path)
     took = time.perf_counter() - start, time.process_time() - cpu
     version, peak = f"segdeploy {__version__}", peak_memory_bytes()

@@ -5,20 +5,15 @@
     python benchmarks/rewrites.py growth --out benchmarks/results/rewrites-growth.json [--plot SVG]
     python benchmarks/rewrites.py profile pspnet-cityscapes
 
-Every subject runs in a process of its own (worker.py). They take turns, one step each, so that what
-else the machine does meets all alike; a figure is the median over the turns, a ratio the median of
-the ratios turn by turn. PYTHON is an interpreter with openvino, or with MMSegmentation 1.2.2.
+Subjects take turns (turns.py); a figure is the median over the turns. PYTHON is an interpreter with
+openvino, or with MMSegmentation 1.2.2.
 """
 
 import json
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -27,10 +22,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import typer
+from turns import Row, Subject, measure_rows, mmseg_subjects, ratio, write
 
-from segdeploy.artifacts import Store, writing
+from segdeploy.artifacts import Store
 from segdeploy.datasets.scenes import draw_scene
-from segdeploy.environment import Environment, describe_environment
+from segdeploy.environment import describe_environment
 from segdeploy.pipeline.engines import build_engine
 from segdeploy.pipeline.graphs import export_model
 from segdeploy.pipeline.make import export_options
@@ -38,71 +34,12 @@ from segdeploy.pipeline.source import resolve_source
 from segdeploy.rewrite.cost import measure_cost
 from segdeploy.spec import Output, Precision, Runtime, Size, Tuning
 
-WORKER = Path(__file__).with_name("worker.py")
 SIZES = {"cityscapes": Size(512, 1024), "ade20k": Size(512, 683), "demo": Size(256, 512)}
 METHODS = ("fcn", "pspnet", "deeplabv3", "deeplabv3plus")
 ZOO = (*(f"{method}-{data}" for data in ("cityscapes", "ade20k") for method in METHODS), "demo")
-CONFIGS = {
-    "cityscapes": "mobilenet-v2-d8_{}_4xb2-80k_cityscapes-512x1024",
-    "ade20k": "mobilenet-v2-d8_{}_4xb4-160k_ade20k-512x512",
-}
 app = typer.Typer(add_completion=False, help=__doc__)
 Out = Annotated[Path, typer.Option(help="The JSON to write.")]
 Rounds = Annotated[int, typer.Option(help="Turns of each subject.")]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What one process runs."""
-
-    name: str
-    kind: str
-    target: str
-    python: str = sys.executable
-
-
-@dataclass(frozen=True)
-class Row:
-    """The steps of one subject, turn by turn."""
-
-    model: str
-    size: str
-    subject: str
-    threads: int
-    wall_ms: tuple[float, ...]
-    cpu_ms: tuple[float, ...]
-    peak_bytes: int
-    gmac: float | None = None  # of the graph that runs
-
-
-@contextmanager
-def running(subject: Subject, image: Path, threads: int) -> Iterator["subprocess.Popen[str]"]:
-    """A worker that has opened its subject."""
-    command = [subject.python, str(WORKER), subject.kind, subject.target, str(image), str(threads)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        while (line := process.stdout.readline()) != "\n":
-            if not line:
-                raise RuntimeError(f"{subject.name}: {' '.join(command)} did not start")
-        yield process
-        process.stdin.close()
-
-
-def take_turns(
-    subjects: Sequence[Subject], image: Path, threads: int, rounds: int
-) -> dict[str, list[dict[str, float]]]:
-    """One step of each subject after the other, `rounds` times."""
-    with ExitStack() as stack:
-        workers = {s.name: stack.enter_context(running(s, image, threads)) for s in subjects}
-        steps: dict[str, list[dict[str, float]]] = {name: [] for name in workers}
-        for _ in range(rounds):
-            for name, process in workers.items():
-                print(file=process.stdin, flush=True)
-                steps[name].append(json.loads(process.stdout.readline()))  # type: ignore[union-attr]
-        return steps
 
 
 def prepare(model: str, size: Size, folder: Path) -> tuple[dict[str, Path], dict[str, float]]:
@@ -139,11 +76,7 @@ def subjects_of(
         for name in ("plain", "rewritten"):
             target = str(places[name])
             subjects.append(Subject(f"openvino {name}", "openvino", target, str(openvino)))
-    method, _, dataset = model.partition("-")
-    if mmseg is not None and dataset in CONFIGS:
-        config = CONFIGS[dataset].format(method)
-        subjects.append(Subject("mmseg", "mmseg", config, str(mmseg)))
-    return subjects
+    return subjects + mmseg_subjects(model, mmseg)
 
 
 def measure(
@@ -165,18 +98,8 @@ def measure(
         image = folder / "image.npy"
         np.save(image, draw_scene(0, size)[0][None])
         for count in threads:
-            for subject, found in take_turns(subjects, image, count, rounds).items():
-                row = Row(
-                    model=model,
-                    size=str(size),
-                    subject=subject,
-                    threads=count,
-                    wall_ms=tuple(step["wall_ms"] for step in found),
-                    cpu_ms=tuple(step["cpu_ms"] for step in found),
-                    peak_bytes=int(found[-1]["peak_bytes"]),
-                    gmac=gmac.get(subject.rpartition(" ")[2]),
-                )
-                rows.append(row)
+            for row in measure_rows(model, subjects, image, count, rounds):
+                rows.append(replace(row, gmac=gmac.get(row.subject.rpartition(" ")[2])))
     return rows
 
 
@@ -209,15 +132,6 @@ def measure_peak(threads: int) -> float:
         session.run(None, {"x": x})
         seconds.append(time.perf_counter() - start)
     return channels * channels * 9 * height * width / min(seconds) / 1e9
-
-
-def ratio(rows: Sequence[Row], slow: str, fast: str, *, cpu: bool) -> float | None:
-    """How many times faster `fast` is: the median over the turns."""
-    steps = {row.subject: row.cpu_ms if cpu else row.wall_ms for row in rows}
-    if slow not in steps or fast not in steps:
-        return None
-    pairs = zip(steps[slow], steps[fast], strict=True)
-    return statistics.median(a / b for a, b in pairs)
 
 
 def print_comparison(rows: Sequence[Row], peaks: dict[int, float]) -> None:
@@ -269,7 +183,7 @@ def compare(
         rows += measure(model, size, counts, rounds, openvino=openvino, mmseg=mmseg)
         typer.echo(f"{model} {size}: done", err=True)
     print_comparison(rows, peaks)
-    write(out, environment, rows, peaks)
+    write(out, environment, rows, peak_gmac_per_second=peaks)
 
 
 @app.command()
@@ -306,7 +220,7 @@ def growth(
             f"| {plain.peak_bytes / 1e6:.0f} | {fast.peak_bytes / 1e6:.0f} "
             f"| {1e6 * after / (size.height * size.width):.0f} |"
         )
-    write(out, environment, rows, {1: measure_peak(1)})
+    write(out, environment, rows, peak_gmac_per_second={1: measure_peak(1)})
     if plot is not None:
         draw_growth(rows, plot)
 
@@ -364,20 +278,6 @@ def draw_growth(rows: Sequence[Row], place: Path) -> None:
         axis.set(xlabel="megapixels", title=title, xlim=0, ylim=0)
     axes[0].legend(fontsize=7)
     figure.savefig(place, format="svg", metadata={"Date": None})
-
-
-def write(
-    out: Path, environment: Environment, rows: Sequence[Row], peaks: dict[int, float]
-) -> None:
-    """Everything that was measured, and where."""
-    content = {
-        "environment": environment.to_dict(),
-        "versions": {name: version(name) for name in ("onnxruntime", "torch", "segdeploy")},
-        "peak_gmac_per_second": peaks,
-        "rows": [asdict(row) for row in rows],
-    }
-    with writing(out) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """One subject of a comparison: opens it, then times one step for each line that it reads.
 
-Started by rewrites.py in a process of its own, with the interpreter that has what it needs:
-segdeploy for `segdeploy FILE` and `pytorch MODEL`, openvino for `openvino FILE`, MMSegmentation
-1.2.2 for `mmseg CONFIG`. It answers each line with JSON: wall and CPU milliseconds of the step, and
-the peak memory of the process in bytes. Threads are those of the runtime; a step is pixels to
-labels.
+Started by turns.py in a process of its own, with the interpreter that has what it needs: segdeploy
+for `segdeploy FILE`, `calibration GRAPH` and `pytorch MODEL`, openvino for `openvino FILE`,
+MMSegmentation 1.2.2 for `mmseg CONFIG`. It answers each line with JSON: wall and CPU milliseconds
+of the step, and the peak memory of the process in bytes. Threads are those of the runtime; a step
+is pixels to labels, or one image of a calibration set counted.
 """
 
 import argparse
@@ -29,6 +29,27 @@ def open_artifact(path: str, image: Any, threads: int) -> Step:
 
     session = open_session(read_artifact(Path(path)), threads=threads)
     return lambda: session.run(image)
+
+
+def open_calibration(path: str, image: Any, threads: int) -> Step:
+    """What `segdeploy calibrate` does with one image."""
+    from segdeploy.calibrate import collect_statistics
+    from segdeploy.graph import cut_graph, read_model
+    from segdeploy.placement import activations_to_quantize
+    from segdeploy.runtime.onnxruntime import PieceByPiece
+
+    model = read_model(Path(path))
+    runner = PieceByPiece(cut_graph(model, activations_to_quantize(model)), threads=threads)
+    del model
+    begun = None
+
+    def step() -> None:
+        nonlocal begun
+        begun = collect_statistics(
+            runner.run, [image], graph_sha256="", threads=threads, begun=begun
+        )
+
+    return step
 
 
 def open_pytorch(model: str, image: Any, threads: int) -> Step:
@@ -101,6 +122,7 @@ def peak_bytes() -> int:
 
 OPENERS = {
     "segdeploy": open_artifact,
+    "calibration": open_calibration,
     "pytorch": open_pytorch,
     "openvino": open_openvino,
     "mmseg": open_mmseg,

@@ -30,7 +30,7 @@ def count_magnitudes(
 
     Args:
         values: (N, C, pixels).
-        counts: (C, 2, BINS): of values without and with a minus sign.
+        counts: (2, C, BINS): of values without and with a minus sign.
         low: (C,), lowered where a value is smaller.
         high: (C,), raised where a value is larger.
         start: the first channel.
@@ -57,6 +57,7 @@ def count_magnitudes(
         low[channel], high[channel] = smallest, largest
         for sign in range(2):
             for column in range(BINS):
-                counts[channel, sign, column] += np.int64(rows[0, sign, column])
-                counts[channel, sign, column] += np.int64(rows[1, sign, column])
+                found = np.int64(rows[0, sign, column]) + np.int64(rows[1, sign, column])
+                if found:  # a page of zeros that is left alone takes no memory
+                    counts[sign, channel, column] += found
     return finite

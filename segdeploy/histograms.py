@@ -19,7 +19,7 @@ from segdeploy.artifacts import writing
 from segdeploy.counting import BINS, OCTAVES, PER_OCTAVE, SMALLEST, count_magnitudes
 from segdeploy.errors import SegdeployError
 
-SCHEMA = 1
+SCHEMA = 2
 MOST_CHANNELS = 1 << 16  # of one tensor in a file
 DAMAGED = (
     OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile,
@@ -50,7 +50,10 @@ VALUES = _points()
 
 @dataclass(frozen=True)
 class ChannelHistogram:
-    """Counts (C, 2, BINS) of values without and with a minus sign; exact extremes (C,)."""
+    """Counts (2, C, BINS) of values without and with a minus sign; exact extremes (C,).
+
+    Half of what is behind a ReLU is never written to, and so takes no memory.
+    """
 
     counts: NDArray[np.int64]
     low: NDArray[np.float32]
@@ -60,7 +63,7 @@ class ChannelHistogram:
     def empty(cls, channels: int) -> Self:
         """Nothing counted yet."""
         low = np.full(channels, np.inf, np.float32)
-        return cls(np.zeros((channels, 2, BINS), np.int64), low, -low)
+        return cls(np.zeros((2, channels, BINS), np.int64), low, -low)
 
     def count(self, values: NDArray[np.floating[Any]], *, threads: int = 1) -> None:
         """Add every value of (N, C, ...); nothing is sampled."""
@@ -89,7 +92,7 @@ class ChannelHistogram:
     @property
     def total(self) -> NDArray[np.int64]:
         """How many values each channel has."""
-        return np.asarray(self.counts.sum(axis=(1, 2)))
+        return np.asarray(self.counts.sum(axis=(0, 2)))
 
     @property
     def is_signed(self) -> bool:
@@ -99,22 +102,22 @@ class ChannelHistogram:
     def mean(self) -> Floats:
         """Of each channel, from the middles of the bins."""
         middles = VALUES.mean(axis=1)
-        return np.asarray((self.counts[:, 0] - self.counts[:, 1]) @ middles / self.total)
+        return np.asarray((self.counts[0] - self.counts[1]) @ middles / self.total)
 
     def second_moment(self) -> Floats:
         """Mean square of each channel, from the bins."""
-        return np.asarray(self.counts.sum(axis=1) @ (VALUES**2).mean(axis=1) / self.total)
+        return np.asarray(self.counts.sum(axis=0) @ (VALUES**2).mean(axis=1) / self.total)
 
     def magnitudes(self) -> NDArray[np.int64]:
         """Of all channels together, without the sign, (BINS,)."""
         return np.asarray(self.counts.sum(axis=(0, 1)))
 
     def moved(self, scale: Floats, offset: Floats) -> Self:
-        """One channel's worth of counts of all `scale * (x - offset)`, (1, 2, BINS)."""
+        """One channel's worth of counts of all `scale * (x - offset)`, (2, 1, BINS)."""
         counts = np.zeros((2, BINS), np.int64)
         middles = VALUES.mean(axis=1)
         for channel, (factor, middle) in enumerate(zip(scale, offset, strict=True)):
-            for sign, places in enumerate(self.counts[channel]):
+            for sign, places in enumerate(self.counts[:, channel]):
                 occupied = np.flatnonzero(places)
                 x = (-middles if sign else middles)[occupied]
                 y = factor * (np.clip(x, self.low[channel], self.high[channel]) - middle)
@@ -122,7 +125,7 @@ class ChannelHistogram:
                 np.add.at(counts, ((y < 0).astype(int), bins), places[occupied])
         low = (scale * (self.low - offset)).min(keepdims=True).astype(np.float32)
         high = (scale * (self.high - offset)).max(keepdims=True).astype(np.float32)
-        return type(self)(counts[None], low, high)
+        return type(self)(counts[:, None], low, high)
 
 
 @dataclass(frozen=True)
@@ -211,10 +214,10 @@ def _histograms(file: Any, tensors: int) -> Iterator[ChannelHistogram]:
             raise SegdeployError(f"tensor {index} has extremes {low.shape} and {high.shape}")
         if not (np.isfinite(low).all() and np.isfinite(high).all() and (low <= high).all()):
             raise SegdeployError(f"tensor {index} has extremes that are not in order")
-        counts = np.zeros((len(low), 2, BINS), np.int64)
+        counts = np.zeros((2, len(low), BINS), np.int64)
         if places.shape != found.shape or not ((places >= 0) & (places < counts.size)).all():
             raise SegdeployError(f"tensor {index} has counts outside its bins")
         counts.reshape(-1)[places] = found
-        if (counts < 0).any() or not counts.any(axis=(1, 2)).all():
+        if (counts < 0).any() or not counts.any(axis=(0, 2)).all():
             raise SegdeployError(f"tensor {index} has a channel without values")
         yield ChannelHistogram(counts, low.astype(np.float32), high.astype(np.float32))

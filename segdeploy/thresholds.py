@@ -59,7 +59,7 @@ def rounding_error(step: float, steps: int, largest: float = math.inf) -> Floats
 def channel_errors(histogram: ChannelHistogram, step: Floats, steps: int) -> Floats:
     """Mean squared rounding error of each channel, (C,), each with a step of its own."""
     errors = np.zeros(len(step))
-    counts = histogram.counts.sum(axis=1)
+    counts = histogram.counts.sum(axis=0)
     places = np.rint(np.log2(step) * LATTICE).astype(int)
     for place in np.unique(places):
         chosen = places == place

@@ -44,7 +44,7 @@ def test_counts_are_those_of_numpy():
         flat = batch[:, channel].ravel()
         for sign, chosen in enumerate((flat[flat >= 0], -flat[flat < 0])):
             expected, _ = np.histogram(chosen, bins=np.append(EDGES[:-1], np.inf))
-            assert np.array_equal(found.counts[channel, sign], expected)
+            assert np.array_equal(found.counts[sign, channel], expected)
     assert np.array_equal(found.low, batch.min(axis=(0, 2, 3)))
     assert np.array_equal(found.high, batch.max(axis=(0, 2, 3)))
 

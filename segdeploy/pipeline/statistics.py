@@ -76,6 +76,7 @@ def statistics_of(
     if found is not None:
         return found
     runner = PieceByPiece(cut_graph(model, activations_to_quantize(model)))
+    del model  # the weights are in the runner now
     partial = place.with_suffix(".partial.npz")
     begun = _read(partial, ingredients.key)
     done = begun.images // (graph.manifest.batch or 1) if begun else 0

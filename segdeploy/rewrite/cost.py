@@ -71,6 +71,6 @@ def _macs(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
     result = shapes.get(node.output[0], ())
     if node.op_type == "Conv":
         return math.prod(result) * math.prod(shapes[node.input[1]][1:])
-    if node.op_type == "MatMul":
+    if node.op_type in ("MatMul", "MatMulInteger"):
         return math.prod(result) * shapes.get(node.input[0], (0,))[-1]
     return 0

@@ -68,14 +68,17 @@ def only_reader(value: ir.Value) -> ir.Node | None:
 
 def dense_3x3(node: ir.Node) -> int | None:
     """The dilation of a square, ungrouped, "same" 3x3 convolution of constant weights."""
-    if node.op_type != "Conv" or constant(node.inputs[1]) is None:
-        return None
+    weights = constant(node.inputs[1]) if node.op_type == "Conv" else None
+    return None if weights is None else same_3x3(node, weights.shape)
+
+
+def same_3x3(node: ir.Node, shape: tuple[int, ...]) -> int | None:
+    """The dilation of a square, ungrouped, "same" 3x3 convolution with weights of this shape."""
     dilations = ints(node, "dilations", (1, 1))
     dilation = dilations[0]
-    weights = weights_of(node)
     is_dense = (
-        weights.shape[2:] == (3, 3)
-        and side(operand(node), 1) in (None, weights.shape[1])
+        shape[2:] == (3, 3)
+        and side(operand(node), 1) in (None, shape[1])
         and number(node, "group", 1) == 1
         and ints(node, "strides", (1, 1)) == (1, 1)
         and dilations == (dilation, dilation)

@@ -13,7 +13,10 @@ from segdeploy.rewrite.concatenations import split_concatenations
 from segdeploy.rewrite.cost import Cost, measure_cost
 from segdeploy.rewrite.dilated_winograd import apply_dilated_winograd
 from segdeploy.rewrite.input_scale import fold_input_scale
+from segdeploy.rewrite.integer_logits import finish_in_integers
+from segdeploy.rewrite.integer_resize import resize_in_integers
 from segdeploy.rewrite.mask_on_host import leave_mask_to_host
+from segdeploy.rewrite.padding_bands import leave_out_padding
 from segdeploy.rewrite.pooled_branches import fold_pooled_branches
 from segdeploy.rewrite.shared_constants import share_constants
 from segdeploy.rewrite.winograd import apply_winograd
@@ -28,6 +31,8 @@ ON_CPU: tuple[Rewrite, ...] = (
     split_concatenations,
     start_blocked_layout,
 )
+# Of a quantized graph in the form of ONNX Runtime; elsewhere they find nothing.
+IN_INTEGERS: tuple[Rewrite, ...] = (leave_out_padding, resize_in_integers, finish_in_integers)
 PASSES: dict[Tuning, tuple[Rewrite, ...]] = {
     Tuning.PLAIN: (),
     Tuning.ANY: (*ANYWHERE, share_constants),
@@ -88,5 +93,5 @@ def prepare_for_cpu(
     model: onnx.ModelProto, tuning: Tuning, size: Size
 ) -> tuple[onnx.ModelProto, tuple[Step, ...]]:
     """What an engine for a CPU is built of: rewritten for it, the mask left out."""
-    due = ON_CPU if tuning is Tuning.ANY else ()
+    due = (*ON_CPU, *IN_INTEGERS) if tuning is Tuning.ANY else ()
     return rewrite_model(model, (*due, leave_mask_to_host), size)

@@ -5,6 +5,7 @@ import platform
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -153,7 +154,8 @@ class PieceByPiece:
 
     def __init__(self, cut: Cut, *, threads: int = 0) -> None:
         """Load what `graph.cut_graph` returned."""
-        self._cut = cut
+        self._input, self._names = cut.input, cut.names
+        self._pieces = [replace(piece, model=b"") for piece in cut.pieces]  # sessions have it
         self.threads = threads or os.cpu_count() or 1
         _share_memory()
         options = _options(threads, optimized=False)
@@ -173,8 +175,8 @@ class PieceByPiece:
 
     def run(self, images: Images) -> Iterator[tuple[str, NDArray[Any]]]:
         """(N, H, W, 3) uint8 -> each tensor by name, as soon as it is computed."""
-        alive: dict[str, NDArray[Any]] = {self._cut.input: images}
-        for piece, session in zip(self._cut.pieces, self._sessions, strict=True):
+        alive: dict[str, NDArray[Any]] = {self._input: images}
+        for piece, session in zip(self._pieces, self._sessions, strict=True):
             read = {name: alive[name] for name in piece.inputs}
             with _running(images):
                 found = session.run(list(piece.outputs), read)
@@ -182,7 +184,7 @@ class PieceByPiece:
             while found:
                 name = piece.outputs[len(piece.outputs) - len(found)]
                 alive[name] = found.pop(0)
-                if name in self._cut.names:
+                if name in self._names:
                     yield name, alive[name]
             for name in piece.finished:
                 alive.pop(name, None)

@@ -1,28 +1,14 @@
 """The comparison of masks, on logits small enough for a test."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
+import masks
 import numpy as np
 import pytest
 
 from segdeploy.spec import Size
 
 pytest.importorskip("onnxruntime")
-
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "masks.py"
-SPEC = importlib.util.spec_from_file_location("masks_benchmark", SCRIPT)
-masks = importlib.util.module_from_spec(SPEC)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _loaded():
-    sys.modules["masks_benchmark"] = masks  # dataclasses look their module up
-    SPEC.loader.exec_module(masks)
-    yield
-    del sys.modules["masks_benchmark"]
 
 
 @pytest.fixture

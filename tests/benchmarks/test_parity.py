@@ -1,10 +1,9 @@
 """The comparison with saved references, on references made by the network itself."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
+import parity
 import pytest
 import torch
 
@@ -16,9 +15,6 @@ from segdeploy.recipes import load_model
 from segdeploy.runtime.pytorch import PyTorchSession
 from segdeploy.spec import Output, Size
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "parity.py"
-SPEC = importlib.util.spec_from_file_location("parity", SCRIPT)
-parity = importlib.util.module_from_spec(SPEC)
 CASE, SCALE, ORIGINAL = "60x80_to_256x96", (256, 96), Size(60, 80)
 
 
@@ -47,8 +43,6 @@ def references(tmp_path_factory):
 
 @pytest.mark.slow
 def test_equal_networks_have_equal_labels_and_a_wrong_label_is_counted(references, tmp_path):
-    SPEC.loader.exec_module(parity)
-
     parity.main(references, tmp_path / "equal.json")
     path = references / f"demo__{CASE}.npz"
     spoiled = dict(np.load(path))

@@ -1,26 +1,13 @@
 """The comparison of quantizers: what it reads off graphs and results, without any of the tools."""
 
-import importlib.util
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+import quantizers
 from onnx import TensorProto, helper, numpy_helper
 
 pytest.importorskip("onnxruntime")
-
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "quantizers.py"
-SPEC = importlib.util.spec_from_file_location("quantizers", SCRIPT)
-quantizers = importlib.util.module_from_spec(SPEC)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _loaded():
-    sys.modules["quantizers"] = quantizers  # dataclasses look their module up
-    SPEC.loader.exec_module(quantizers)
-    yield
-    del sys.modules["quantizers"]
 
 
 def pair(name):

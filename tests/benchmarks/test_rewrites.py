@@ -1,25 +1,12 @@
 """The comparison of rewritten graphs, on the smallest model and image."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
+import rewrites
+import turns
 
 from segdeploy.spec import Size
-
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "rewrites.py"
-SPEC = importlib.util.spec_from_file_location("rewrites", SCRIPT)
-rewrites = importlib.util.module_from_spec(SPEC)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _loaded():
-    sys.modules["rewrites"] = rewrites  # dataclasses look their module up
-    SPEC.loader.exec_module(rewrites)
-    yield
-    del sys.modules["rewrites"]
 
 
 @pytest.mark.slow
@@ -42,20 +29,20 @@ def test_all_subjects_take_turns_and_the_file_holds_every_step(monkeypatch, tmp_
 def test_a_ratio_is_the_median_over_the_turns():
     steps = {"plain": (4.0, 9.0, 8.0), "rewritten": (2.0, 3.0, 1.0)}
     rows = [
-        rewrites.Row("m", "8x8", name, 1, wall, tuple(2 * ms for ms in wall), 1)
+        turns.Row("m", "8x8", name, 1, wall, tuple(2 * ms for ms in wall), 1)
         for name, wall in steps.items()
     ]
 
-    assert rewrites.ratio(rows, "plain", "rewritten", cpu=False) == 3.0
-    assert rewrites.ratio(rows, "plain", "rewritten", cpu=True) == 3.0
-    assert rewrites.ratio(rows, "mmseg", "rewritten", cpu=True) is None
+    assert turns.ratio(rows, "plain", "rewritten", cpu=False) == 3.0
+    assert turns.ratio(rows, "plain", "rewritten", cpu=True) == 3.0
+    assert turns.ratio(rows, "mmseg", "rewritten", cpu=True) is None
 
 
 def test_a_worker_that_cannot_start_is_named(tmp_path):
-    subject = rewrites.Subject("missing", "segdeploy", str(tmp_path / "no.onnx"))
+    subject = turns.Subject("missing", "segdeploy", str(tmp_path / "no.onnx"))
 
     with (
         pytest.raises(RuntimeError, match=r"missing: .* did not start"),
-        rewrites.running(subject, tmp_path / "no.npy", 1),
+        turns.running(subject, tmp_path / "no.npy", 1),
     ):
         pass

@@ -1,11 +1,9 @@
-import importlib.util
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import train
 
 from segdeploy.datasets import Sample, open_dataset
 from segdeploy.datasets.scenes import draw_scene
@@ -13,21 +11,8 @@ from segdeploy.nets.checkpoint import build_network, read_checkpoint
 from segdeploy.recipes import load_model
 from segdeploy.spec import IGNORE, ClassSet, Image, Size
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "train.py"
 
-
-@pytest.fixture(scope="module")
-def train():
-    """The script as a module: benchmarks/ is no package."""
-    spec = importlib.util.spec_from_file_location("train", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["train"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["train"]
-
-
-def test_augmented_labels_stay_on_their_pixels(train):
+def test_augmented_labels_stay_on_their_pixels():
     labels = np.kron(np.array([[0, 1], [2, 3]], np.uint8), np.ones((40, 60), np.uint8))
     image = np.repeat(labels[..., None] * 60 + 20, 3, axis=2)
     options = train.TrainingOptions(crop=Size(50, 70), scales=(1.0, 1.0))
@@ -39,7 +24,7 @@ def test_augmented_labels_stay_on_their_pixels(train):
     assert all(len(level) == 1 for level in levels)
 
 
-def test_what_is_padded_is_not_learned(train):
+def test_what_is_padded_is_not_learned():
     image, labels = draw_scene(1, Size(40, 50))
     options = train.TrainingOptions(crop=Size(100, 100), scales=(1.0, 1.0))
 
@@ -48,7 +33,7 @@ def test_what_is_padded_is_not_learned(train):
     assert np.mean(made.labels == IGNORE) >= 1 - 40 * 50 / 100**2
 
 
-def test_batches_are_the_same_for_the_same_seed(train):
+def test_batches_are_the_same_for_the_same_seed():
     dataset = open_dataset("demo", None, "train")
     options = train.TrainingOptions(steps=2, batch=2, crop=Size(32, 48), seed=3)
 
@@ -62,7 +47,7 @@ def test_batches_are_the_same_for_the_same_seed(train):
     )
 
 
-def test_the_rate_rises_then_falls_to_nothing(train):
+def test_the_rate_rises_then_falls_to_nothing():
     options = train.TrainingOptions(steps=500)
 
     rates = [train.rate_at(step, options) for step in range(500)]
@@ -71,7 +56,7 @@ def test_the_rate_rises_then_falls_to_nothing(train):
     assert rates[-1] < 0.01 * max(rates)
 
 
-def test_a_saved_checkpoint_is_read_like_an_official_one(train, tmp_path):
+def test_a_saved_checkpoint_is_read_like_an_official_one(tmp_path):
     spec = load_model("demo")
     network = train.starting_network(spec, spec.classes, None)
 
@@ -85,7 +70,7 @@ def test_a_saved_checkpoint_is_read_like_an_official_one(train, tmp_path):
     )
 
 
-def test_fine_tuning_for_other_classes_renews_the_last_layer_only(train, tmp_path):
+def test_fine_tuning_for_other_classes_renews_the_last_layer_only(tmp_path):
     spec, fewer = load_model("demo"), ClassSet.numbered(5)
     network = train.starting_network(spec, spec.classes, None)
     train.save_checkpoint(network, spec.classes, tmp_path / "demo.pth")
@@ -115,7 +100,7 @@ class TinyScenes:
 
 
 @pytest.mark.slow
-def test_training_changes_the_weights_and_takes_statistics_of_full_images(train):
+def test_training_changes_the_weights_and_takes_statistics_of_full_images():
     torch.manual_seed(0)
     spec, dataset = load_model("demo"), TinyScenes()
     network = train.starting_network(spec, spec.classes, None)
