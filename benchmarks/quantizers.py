@@ -8,8 +8,10 @@ PYTHON is an interpreter with NNCF, or with Model Optimizer. `ort`, ONNX Runtime
 runs in ours where none is named. Each quantizer runs in a process of its own with one thread; all
 graphs are scored by ONNX Runtime on the CPU, on the split that published scores are of.
 
-`agree` is the share of labels equal to fp32's, SQNR 10 log10(sum fp32^2 / sum (fp32 - int8)^2) of
-the logits as they are resized, over all images. Time is that of the processor. Memory is the peak
+`+-` is the standard deviation of the change of the mIoU, by drawing the images again; `a class`
+the mean absolute change of a class's IoU, in points. `agree` is the share of labels equal to
+fp32's, SQNR 10 log10(sum fp32^2 / sum (fp32 - int8)^2) of the logits as they are resized, over all
+images. Time is that of the processor. Memory is the peak
 of the process, and what of it there was before the quantizer began: libraries and images.
 """
 
@@ -22,6 +24,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from importlib import import_module
 from itertools import chain, islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -61,8 +64,8 @@ OUR_FORMS = (
 app = typer.Typer(add_completion=False, help=__doc__)
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 HEADER = """\
-| quantizer | mIoU | agree % | SQNR dB | pairs | MB | CPU s | peak MB | of it before |
-|---|---:|---:|---:|---:|---:|---:|---:|---:|"""
+| quantizer | mIoU | +- | a class | agree % | SQNR dB | pairs | MB | CPU s | peak MB | before |
+|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"""
 Found = tuple[LabelMap, Logits]  # of one image
 
 
@@ -102,6 +105,8 @@ class Score:
     """Of one graph over the evaluation split."""
 
     miou: float  # percent
+    miou_noise: float  # of its change, in points
+    class_change: float  # points
     agree: float  # percent of the labels
     sqnr_db: float | None  # None: equal
     pairs: int  # quantize nodes of activations
@@ -155,14 +160,41 @@ def run_graph(path: Path, like: Graph, dataset: Dataset) -> list[Found]:
     return results
 
 
+def confusions(found: Sequence[Found], dataset: Dataset) -> list[ConfusionMatrix]:
+    """Of each image."""
+    count = len(dataset.classes)
+    return [
+        ConfusionMatrix.from_labels(dataset.load(index).labels, labels, count)
+        for index, (labels, _) in enumerate(found)
+    ]
+
+
+def total(matrices: Sequence[ConfusionMatrix]) -> ConfusionMatrix:
+    """All images together."""
+    return sum(matrices[1:], start=matrices[0])
+
+
+def change_noise(
+    exact: Sequence[ConfusionMatrix], found: Sequence[ConfusionMatrix], draws: int = 200
+) -> float:
+    """The standard deviation of the change of the mIoU in points: images drawn with replacement."""
+    dice = np.random.default_rng(0)
+    changes = []
+    for _ in range(draws):
+        chosen = dice.integers(0, len(exact), len(exact))
+        before, after = (total([side[k] for k in chosen]).miou() for side in (exact, found))
+        changes.append(100 * (after - before))
+    return float(np.std(changes))
+
+
 def score(path: Path, found: Sequence[Found], exact: Sequence[Found], dataset: Dataset) -> Score:
     """Compare what a graph finds with the ground truth, and with what the fp32 graph finds."""
-    matrix = ConfusionMatrix.zeros(len(dataset.classes))
-    for index, (labels, _) in enumerate(found):
-        matrix += ConfusionMatrix.from_labels(dataset.load(index).labels, labels, matrix.classes)
+    before, after = confusions(exact, dataset), confusions(found, dataset)
     both = list(zip(exact, found, strict=True))
     return Score(
-        miou=100 * matrix.miou(),
+        miou=100 * total(after).miou(),
+        miou_noise=change_noise(before, after),
+        class_change=100 * float(np.nanmean(np.abs(total(after).iou() - total(before).iou()))),
         agree=agreement((one[0], other[0]) for one, other in both),
         sqnr_db=sqnr_db((one[1], other[1]) for one, other in both),
         pairs=count_pairs(onnx.load(path)),
@@ -220,6 +252,8 @@ def _quantize_here(
     from peer_quantizer import use_one_thread  # beside this script, in no package
 
     use_one_thread()
+    for name in ("calibrate", "quantize.model", "runtime.onnxruntime"):
+        import_module(f"segdeploy.{name}")  # others are loaded before they are timed, too
     opened, before = images.open(), peak_memory_bytes()
     start, cpu = time.perf_counter(), time.process_time()
     with TemporaryDirectory() as folder:  # an empty store: nothing that was counted before is used
@@ -239,7 +273,8 @@ def table_line(made: Quantized, found: Score | None) -> str:
         return f"| {made.name} | {made.error} |"
     noise = "" if found.sqnr_db is None else f"{found.sqnr_db:.2f}"
     seconds = "" if made.cpu_seconds is None else f"{made.cpu_seconds:.1f}"
-    cells = [made.name, f"{found.miou:.2f}", f"{found.agree:.2f}", noise, str(found.pairs)]
+    cells = [made.name, f"{found.miou:.2f}", f"{found.miou_noise:.2f}"]
+    cells += [f"{found.class_change:.2f}", f"{found.agree:.2f}", noise, str(found.pairs)]
     cells += [f"{found.file_bytes / 1e6:.2f}", seconds]
     for size in (made.peak_bytes, made.before_bytes):
         cells.append("" if size is None else f"{size / 1e6:.0f}")

@@ -10,6 +10,7 @@ import typer
 from segdeploy import __version__
 from segdeploy.cli import printing
 from segdeploy.cli.calibration import calibrate
+from segdeploy.cli.inspection import inspect
 from segdeploy.cli.options import (
     DATA,
     DEFAULT_MODEL,
@@ -43,7 +44,6 @@ from segdeploy.cli.verdict import (
     run_verdict,
 )
 from segdeploy.errors import SegdeployError
-from segdeploy.lint_rules import RULES, LintTarget
 from segdeploy.recipes import load_model, load_targets, model_names
 from segdeploy.spec import Device, Output, Precision, Runtime, Tuning
 
@@ -300,54 +300,7 @@ def bench(
     printing.show_table(made.to_terminal())
 
 
-@app.command(epilog="Example: segdeploy inspect artifacts/demo/fp32.onnx")
-def inspect(
-    artifact: Annotated[Path, typer.Argument(help="A .onnx, .ort or .plan file.")],
-    lint: Annotated[
-        bool, typer.Option("--lint", help="Check the Q/DQ pairs of any ONNX graph instead.")
-    ] = False,
-    target: Annotated[
-        LintTarget | None,
-        typer.Option(help="Of --lint: what shall run it. Default: its own form, or tensorrt."),
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Say what an artifact is, where it is from, what it expects and what it returns."""
-    if target is not None and not lint:
-        raise typer.BadParameter("--target goes with --lint")
-    if lint:
-        _lint(artifact, target, json=json)
-        return
-    from segdeploy.cli.tables import artifact_facts
-    from segdeploy.pipeline.segment import read_artifact
-
-    facts = artifact_facts(read_artifact(artifact))
-    printing.show_json(facts) if json else printing.show_facts(facts)
-
-
-def _lint(path: Path, target: LintTarget | None, *, json: bool) -> None:
-    """The rest of `inspect --lint`."""
-    if path.suffix in (".ort", ".plan"):
-        raise SegdeployError(
-            f"{path}: is an engine; wanted a graph", hint="lint the .onnx graph it was built from"
-        )
-    from segdeploy.cli.tables import breach_table
-    from segdeploy.graph import read_model
-    from segdeploy.lint import integer_convolutions, lint_model, target_of
-
-    model = read_model(path)
-    chosen = target or target_of(model)
-    printing.note(f"checking for {chosen}")
-    breaches = lint_model(model, chosen)
-    if json:
-        printing.show_json([vars(breach) for breach in breaches])
-    elif breaches:
-        printing.show_table(breach_table(breaches))
-    else:
-        count = integer_convolutions(model)
-        print(f"no rule is broken ({len(RULES)} rules, {count} integer convolutions)")
-    if breaches:
-        raise typer.Exit(1)
+app.command(epilog="Example: segdeploy inspect artifacts/demo/fp32.onnx")(inspect)
 
 
 @app.command(epilog="Example: segdeploy doctor")

@@ -3,7 +3,7 @@
 import re
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -21,6 +21,8 @@ StateDict = dict[str, torch.Tensor]
 # Never used at inference: a checkpoint may have them or not.
 UNUSED_PREFIX = "auxiliary_head."
 UNUSED_SUFFIX = "num_batches_tracked"
+# Model Optimizer writes `conv.weight_quantizer._amax`, pytorch-quantization `_weight_quantizer`.
+QUANTIZER = re.compile(r"(?P<module>.+)\._?(?P<kind>weight|input)_quantizer\._amax")
 
 
 class _Inert:
@@ -58,6 +60,7 @@ class Checkpoint:
     sha256: str
     state: StateDict
     classes: ClassSet | None = None
+    ranges: StateDict = field(default_factory=dict)  # learned by quantizers: "MODULE.weight", ...
 
     @property
     def is_random(self) -> bool:
@@ -106,10 +109,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not isinstance(content, Mapping):
         raise SegdeployError(f"{path}: holds a {type(content).__name__}; wanted a state dict")
     meta = content.get("meta")
+    weights = _weights(content.get("state_dict", content), path)
+    ranges = _ranges(weights, path)
     return Checkpoint(
         name=path.name,
         sha256=sha256_of(path),
-        state=_weights(content.get("state_dict", content), path),
+        state={name: tensor for name, tensor in weights.items() if "_quantizer." not in name},
+        ranges=ranges,
         classes=_classes(meta, path) if isinstance(meta, Mapping) else None,
     )
 
@@ -130,6 +136,24 @@ def _weights(state: Any, path: Path) -> StateDict:
         if not bool(torch.isfinite(weights[name]).all()):
             raise SegdeployError(f"{path}: `{name}` holds NaN or infinite values")
     return weights
+
+
+def _ranges(state: StateDict, path: Path) -> StateDict:
+    """What quantization-aware training learned: the largest magnitude of each quantizer."""
+    ranges = {}
+    for name, tensor in state.items():
+        if "_quantizer." not in name:
+            continue
+        found = QUANTIZER.fullmatch(name)
+        if found is None:
+            raise SegdeployError(
+                f"{path}: `{name}` belongs to a quantizer that is not known here",
+                hint="known are the weight and input quantizers of convolutions, by their _amax",
+            )
+        if not bool((tensor >= 0).all()):
+            raise SegdeployError(f"{path}: `{name}` is a magnitude below zero")
+        ranges[f"{found['module']}.{found['kind']}"] = tensor
+    return ranges
 
 
 def _classes(meta: Mapping[str, Any], path: Path) -> ClassSet | None:

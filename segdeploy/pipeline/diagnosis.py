@@ -9,16 +9,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segdeploy.artifacts import Graph
-from segdeploy.complaints import Complaint, Fault, Severity
+from segdeploy.artifacts import Graph, Store
+from segdeploy.complaints import Complaint, Fault, Severity, raise_refusals
 from segdeploy.datasets import Dataset, find_facts, indices_of, open_dataset
 from segdeploy.errors import SegdeployError, needs
-from segdeploy.pipeline.calibration import CalibrationImages, check_unseen, graph_batch
+from segdeploy.pipeline.calibration import (
+    CalibrationImages,
+    check_unseen,
+    default_calibration,
+    graph_batch,
+    open_calibration,
+)
+from segdeploy.pipeline.statistics import known_statistics, statistics_of
 from segdeploy.progress import track
-from segdeploy.spec import ClassSet, Image, LabelMap, Size
+from segdeploy.spec import ClassSet, Image, LabelMap, Precision, Size
 
 if TYPE_CHECKING:
     from segdeploy.calibration_doctor import ColorResponse
+    from segdeploy.histograms import Statistics
 
 PROBED = 16  # images that the network is shown, spread over the set; each up to three times
 LOOKED_AT = 64  # images that it is asked the classes of, where there are no label maps
@@ -63,6 +71,25 @@ def diagnose_calibration(
     return tuple(found)
 
 
+def examine(graph: Graph, calibration: CalibrationImages, data: Path) -> tuple[str, ...]:
+    """Refuse images that are certainly wrong; return what is odd about the others."""
+    labels = label_maps(calibration, data, graph.manifest.classes)
+    complaints = diagnose_calibration(graph, calibration, labels=labels)
+    raise_refusals(complaints)
+    return tuple(f"{complaint.sentence}; {complaint.hint}" for complaint in complaints)
+
+
+def examined_statistics(
+    graph: Graph, calibration: CalibrationImages, data: Path, store: Store
+) -> tuple["Statistics", tuple[str, ...]]:
+    """Statistics from the store, or of images that are examined first; and what is odd of them."""
+    known = known_statistics(graph, calibration, store)
+    if known is not None:
+        return known, ()
+    warnings = examine(graph, calibration, data)
+    return statistics_of(graph, calibration, store), warnings
+
+
 def diagnose_scales(
     graph: Graph, floating: Graph | None, calibration: CalibrationImages
 ) -> tuple[Complaint, ...]:
@@ -95,6 +122,28 @@ def diagnose_scales(
     runner = PieceByPiece(cut_graph(model, [scale.tensor for scale in scales]))
     images = (graph_batch(graph.manifest, image) for image in _some(calibration, SCALED))
     return check_scales(model, runner.run, images, true)
+
+
+def inspect_scales(
+    path: Path, floating: Path | None, calibration: str | None, data: Path
+) -> tuple[Complaint, ...]:
+    """`diagnose_scales` of files; without a name, the set of the model's own data set is taken."""
+    from segdeploy.graph import read_graph
+
+    graph = read_graph(path)
+    if graph.manifest.precision is not Precision.INT8:
+        raise SegdeployError(
+            f"{path}: is {graph.manifest.precision}, and has no scales to look at",
+            hint=f"segdeploy build-engine {graph.manifest.model} --int8",
+        )
+    if floating is None and graph.manifest.quantization:
+        raise SegdeployError(
+            f"{path}: its scales stand for activations, which only the floating graph can tell",
+            hint="--floating F.onnx, the graph that it was made of",
+        )
+    chosen = calibration or default_calibration(graph.manifest.dataset)
+    reference = None if floating is None else read_graph(floating)
+    return diagnose_scales(graph, reference, open_calibration(chosen, data))
 
 
 def label_maps(

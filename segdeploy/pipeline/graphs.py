@@ -164,18 +164,27 @@ def quantize_options(request: QuantizeRequest) -> "QuantizeOptions":
     )
 
 
+def quantized_already(graph: Graph, request: QuantizeRequest, out: Path) -> Graph | None:
+    """The int8 graph at `out`, if it was made of the very same input."""
+    return _existing(out, _int8_request(graph, request))
+
+
+def _int8_request(graph: Graph, request: QuantizeRequest) -> str:
+    return request_hash(
+        graph=graph.manifest.request,
+        images=request.calibration.content,
+        options=quantize_options(request),
+        segdeploy=__version__,
+    )
+
+
 def quantize_graph(graph: Graph, request: QuantizeRequest, out: Path) -> Graph:
     """Calibrate a floating graph and write its int8 form, if it is not there yet."""
     from segdeploy.graph import read_model, save_graph
     from segdeploy.quantize.model import quantize_model
 
     calibration, options = request.calibration, quantize_options(request)
-    hashed = request_hash(
-        graph=graph.manifest.request,
-        images=calibration.content,
-        options=options,
-        segdeploy=__version__,
-    )
+    hashed = _int8_request(graph, request)
     if (present := _existing(out, hashed)) is not None:
         return present
     check_floating(graph)
@@ -192,6 +201,38 @@ def quantize_graph(graph: Graph, request: QuantizeRequest, out: Path) -> Graph:
         request=hashed,
     )
     return save_graph(quantized, manifest, out)
+
+
+def quantize_trained(source: Source, floating: Graph, runtime: Runtime, out: Path) -> Graph:
+    """The int8 graph of a checkpoint from quantization-aware training, if it is not there yet.
+
+    Args:
+        source: with ranges in its checkpoint.
+        floating: exported of it as trained, `Tuning.PLAIN`.
+        runtime: what will run it.
+        out: the graph to write.
+    """
+    from segdeploy.graph import read_model, save_graph
+    from segdeploy.placement import QuantizationForm
+    from segdeploy.quantize.as_trained import quantize_as_trained
+
+    with needs("torch", extra="torch"):
+        from segdeploy.nets.quantizers import trained_convolutions
+    on_cpu = runtime is Runtime.ONNXRUNTIME
+    form = QuantizationForm.ONNXRUNTIME if on_cpu else QuantizationForm.TENSORRT
+    hashed = request_hash(graph=floating.manifest.request, trained=str(form), segdeploy=__version__)
+    if (present := _existing(out, hashed)) is not None:
+        return present
+    trained = trained_convolutions(source.spec, source.checkpoint)
+    model = quantize_as_trained(read_model(floating.path), trained, form)
+    manifest = replace(
+        floating.manifest,
+        precision=Precision.INT8,
+        calibration=f"as trained: {len(trained)} convolutions of {source.checkpoint.name}",
+        quantization=str(form),
+        request=hashed,
+    )
+    return save_graph(model, manifest, out)
 
 
 def in_form_of(graph: Graph, runtime: Runtime, store: Store) -> Graph:

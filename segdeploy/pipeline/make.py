@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING
 from segdeploy.artifacts import Artifact, Graph, Store
 from segdeploy.errors import SegdeployError, needs
 from segdeploy.pipeline.calibration import default_calibration, open_calibration
+from segdeploy.pipeline.diagnosis import examined_statistics
 from segdeploy.pipeline.engines import Built, build_engine
 from segdeploy.pipeline.graphs import (
     QuantizeRequest,
+    check_floating,
     existing_or_exported,
     in_form_of,
     quantize_graph,
+    quantize_trained,
+    quantized_already,
 )
 from segdeploy.pipeline.source import Source, resolve_source
 from segdeploy.spec import Device, Output, Precision, Runtime, Size, Tuning
@@ -76,13 +80,36 @@ def make_artifact(
 
 def make_engine(source: Source, options: "ExportOptions", request: EngineRequest) -> Built:
     """Export, quantize and build; what is there already and still fits is used again."""
-    return engine_of_graph(make_graph(source, options, request), request)
+    graph, warnings = _graph_of(source, options, request)
+    return _build(graph, warnings, request)
 
 
 def make_graph(source: Source, options: "ExportOptions", request: EngineRequest) -> Graph:
     """Export, and quantize if int8 is asked for: what an engine is built of."""
+    return _graph_of(source, options, request)[0]
+
+
+def _graph_of(
+    source: Source, options: "ExportOptions", request: EngineRequest
+) -> tuple[Graph, tuple[str, ...]]:
+    """The graph, and what is odd about the images that int8 was made with."""
     options = replace(options, precision=_floating(request))
+    if request.precision is Precision.INT8 and source.checkpoint.ranges:
+        return _as_trained(source, options, request), ()
     return _in_precision(make_floating_graph(source, options, request.store), request)
+
+
+def _as_trained(source: Source, options: "ExportOptions", request: EngineRequest) -> Graph:
+    """Of a checkpoint from quantization-aware training: nothing is left to choose."""
+    if request.calibration or request.keep_fp32 or request.full_range:
+        raise SegdeployError(
+            f"{source.checkpoint.name}: was trained with int8 scales, which are used as they are",
+            hint="leave out --calibration, --keep-fp32 and --full-range",
+        )
+    floating = make_floating_graph(source, replace(options, tuning=Tuning.PLAIN), request.store)
+    variant = int8_variant(floating, full_range=False)
+    out = request.store.graph(source.spec.name, f"{variant}.{request.runtime}")
+    return quantize_trained(source, floating, request.runtime, out)
 
 
 def make_floating_graph(source: Source, options: "ExportOptions", store: Store) -> Graph:
@@ -92,17 +119,24 @@ def make_floating_graph(source: Source, options: "ExportOptions", store: Store) 
 
 def engine_of_graph(graph: Graph, request: EngineRequest) -> Built:
     """Build an engine of a graph, after calibration if int8 is asked of a floating one."""
-    graph = _in_precision(graph, request)
+    return _build(*_in_precision(graph, request), request)
+
+
+def _build(graph: Graph, warnings: tuple[str, ...], request: EngineRequest) -> Built:
     variant = graph.path.stem.removesuffix(f".{request.runtime}")
     place = request.store.engine(graph.manifest.model, variant, request.runtime)
-    return build_engine(graph, request.runtime, request.out or place)
+    built = build_engine(graph, request.runtime, request.out or place)
+    return replace(built, warnings=(*warnings, *built.warnings))
 
 
-def _in_precision(graph: Graph, request: EngineRequest) -> Graph:
-    """The graph itself if it has the precision that is asked for, or its int8 form."""
+def _in_precision(graph: Graph, request: EngineRequest) -> tuple[Graph, tuple[str, ...]]:
+    """The graph itself if it has the precision that is asked for, or its int8 form.
+
+    With what is odd about the images, where int8 had to be made of them.
+    """
     found, model = graph.manifest.precision, graph.manifest.model
     if request.precision in (None, found):
-        return in_form_of(graph, request.runtime, request.store)
+        return in_form_of(graph, request.runtime, request.store), ()
     if request.precision is not Precision.INT8:
         raise SegdeployError(
             f"{graph.path}: is {found}, asked for {request.precision}; "
@@ -118,7 +152,12 @@ def _in_precision(graph: Graph, request: EngineRequest) -> Graph:
         full_range=request.full_range,
         store=request.store,
     )
-    return quantize_graph(graph, how, request.store.graph(model, f"{variant}.{request.runtime}"))
+    out = request.store.graph(model, f"{variant}.{request.runtime}")
+    if (present := quantized_already(graph, how, out)) is not None:
+        return present, ()
+    check_floating(graph)
+    statistics, warnings = examined_statistics(graph, how.calibration, request.data, request.store)
+    return quantize_graph(graph, replace(how, statistics=statistics), out), warnings
 
 
 def int8_variant(graph: Graph, *, full_range: bool) -> str:

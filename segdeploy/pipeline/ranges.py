@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segdeploy.artifacts import Graph, Store
-from segdeploy.complaints import raise_refusals
 from segdeploy.errors import SegdeployError
 from segdeploy.pipeline.calibration import (
     CalibrationImages,
     default_calibration,
     open_calibration,
 )
-from segdeploy.pipeline.diagnosis import diagnose_calibration, label_maps
+from segdeploy.pipeline.diagnosis import examine
 from segdeploy.pipeline.graphs import check_floating
 from segdeploy.pipeline.make import export_options, find_subject, make_floating_graph
 from segdeploy.pipeline.statistics import (
@@ -85,7 +84,7 @@ def calibrate_graph(request: CalibrationRequest) -> Calibrated:
     if request.merge:
         statistics = _merged(request, images)  # examined where they were collected
     else:
-        warnings = _examine(request, images)
+        warnings = examine(request.graph, images, request.data)
         statistics = statistics_of(
             request.graph, images, request.store, shard=request.shard or WHOLE
         )
@@ -101,16 +100,6 @@ def calibrate_graph(request: CalibrationRequest) -> Calibrated:
         _write(request, images, statistics, request.out)
         facts["written"] = str(request.out)
     return Calibrated(facts, warnings)
-
-
-def _examine(request: CalibrationRequest, images: CalibrationImages) -> tuple[str, ...]:
-    """Refuse images that are certainly wrong; return what is odd about the others."""
-    classes = request.graph.manifest.classes
-    complaints = diagnose_calibration(
-        request.graph, images, labels=label_maps(images, request.data, classes)
-    )
-    raise_refusals(complaints)
-    return tuple(f"{complaint.sentence}; {complaint.hint}" for complaint in complaints)
 
 
 def explain(request: CalibrationRequest) -> tuple[str, ...]:

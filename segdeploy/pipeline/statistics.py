@@ -104,6 +104,16 @@ def statistics_of(
     return statistics
 
 
+def known_statistics(
+    graph: Graph, calibration: CalibrationImages, store: Store
+) -> "Statistics | None":
+    """Those in the store, if they were collected already."""
+    from segdeploy.graph import read_model
+
+    key = ingredients_of(graph, read_model(graph.path), calibration).key
+    return _read(place_of(key, store), key)
+
+
 def merge_statistics(paths: list[Path]) -> "Statistics":
     """Add up shards that were collected apart."""
     from segdeploy.histograms import Statistics

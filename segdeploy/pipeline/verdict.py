@@ -97,7 +97,13 @@ def _find_subject(
             f"a verdict is measured, and {engine.runtime} cannot run here: {problem}",
             hint="run this on the machine with the GPU, or use --target onnxruntime",
         )
-    return find_subject(model_or_graph, checkpoint, engine.store)
+    subject = find_subject(model_or_graph, checkpoint, engine.store)
+    if isinstance(subject, Source) and subject.checkpoint.ranges:
+        raise SegdeployError(
+            f"{subject.checkpoint.name}: was trained with int8 scales, so no layer is chosen here",
+            hint="build it without a floor; segdeploy bench MODEL --precision fp32,int8 scores it",
+        )
+    return subject
 
 
 def _open_evaluation(
@@ -250,7 +256,7 @@ def _try(
         found=found,
         ranking=ranking,
         verdict=judge(floating, found, floor, reference),
-        notes=(note,) if note else (),
+        notes=(*workbench.warnings, *([note] if note else [])),
         environment=environment,
         command=wanted.command,
         created=wanted.created,

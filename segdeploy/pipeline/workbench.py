@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from segdeploy.accuracy import Score
 from segdeploy.artifacts import Graph, engine_suffix, request_hash, sha256_of
 from segdeploy.pipeline.calibration import CalibrationImages
+from segdeploy.pipeline.diagnosis import examined_statistics
 from segdeploy.pipeline.engines import Built, build_engine
 from segdeploy.pipeline.graphs import QuantizeRequest, quantize_graph
 from segdeploy.pipeline.make import EngineRequest
 from segdeploy.pipeline.protocol import Evaluation
 from segdeploy.pipeline.sensitivity import Layers, rank_layers
-from segdeploy.pipeline.statistics import statistics_of
 from segdeploy.pipeline.verdict_log import Entry, VerdictLog
 from segdeploy.spec import Precision
 from segdeploy.verdict import Budget, Candidate, LayerError
@@ -43,6 +43,7 @@ class Workbench:
     folder: Path
     log: VerdictLog = field(init=False)
     built: dict[tuple[Precision, tuple[str, ...]], Built] = field(init=False, default_factory=dict)
+    warnings: tuple[str, ...] = field(init=False, default=())  # of the calibration images
 
     def __post_init__(self) -> None:
         self.log = VerdictLog.read(self.folder / LOG)
@@ -125,7 +126,10 @@ class Workbench:
     @cached_property
     def _statistics(self) -> "Statistics":
         """Of the base graph: read once for all candidates."""
-        return statistics_of(self.base, self.calibration, self.engine.store)
+        statistics, self.warnings = examined_statistics(
+            self.base, self.calibration, self.engine.data, self.engine.store
+        )
+        return statistics
 
     def _quantize(self, floating: Collection[str], out: Path) -> Graph:
         request = QuantizeRequest(

@@ -1,19 +1,17 @@
 """INT8 graphs: Q/DQ pairs with scales from calibrated statistics, where a runtime fuses them."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto
 
 from segdeploy.errors import SegdeployError
-from segdeploy.graph import drop_unread
 from segdeploy.histograms import Statistics
 from segdeploy.placement import Placement, QuantizationForm, graph_sha256, place_pairs
 from segdeploy.quantize.activations import Activation, Method, condition, read_activations
 from segdeploy.quantize.cpu_form import to_cpu_form
+from segdeploy.quantize.draft import Draft, dequantized
 from segdeploy.quantize.network import Network
 from segdeploy.quantize.pixels import take_exact_pixels
 from segdeploy.quantize.rounding import (
@@ -42,49 +40,6 @@ class QuantizeOptions:
         if self.weight_bits not in WEIGHT_STEPS:
             raise SegdeployError(f"weights of {self.weight_bits} bits; wanted 8 or 7")
         check_method(self.method, self.percentile)
-
-
-@dataclass
-class _Draft:
-    """Nodes and constants of the graph that is being written."""
-
-    dtype: np.dtype[Any]
-    nodes: list[NodeProto] = field(default_factory=list)
-    constants: list[TensorProto] = field(default_factory=list)
-
-    def store(self, name: str, values: NDArray[Any]) -> str:
-        """Add a constant."""
-        self.constants.append(numpy_helper.from_array(values, name))
-        return name
-
-    def add_pair(self, name: str, activation: Activation) -> None:
-        """Quantize and dequantize a tensor."""
-        step = np.array(max(activation.step, SMALLEST_SCALE), self.dtype)
-        zero = np.array(0, np.uint8 if activation.from_zero else np.int8)
-        scale = [self.store(f"{name}_scale", step), self.store(f"{name}_zero_point", zero)]
-        stored = f"{name}_quantized"
-        quantize = helper.make_node(
-            "QuantizeLinear", [name, *scale], [stored], name=f"{name}_quantize"
-        )
-        dequantize = helper.make_node(
-            "DequantizeLinear", [stored, *scale], [_floating(name)], name=f"{name}_dequantize"
-        )
-        self.nodes += [quantize, dequantize]
-
-    def add_weights(self, name: str, integers: NDArray[np.int8], scale: NDArray[np.float32]) -> str:
-        """Store a convolution's weights and dequantize them."""
-        inputs = [
-            self.store(f"{name}_weight_int8", integers),
-            self.store(f"{name}_weight_scale", scale),
-            self.store(f"{name}_weight_zero_point", np.zeros(len(scale), np.int8)),
-        ]
-        result = f"{name}_weight_dequantized"
-        self.nodes.append(
-            helper.make_node(
-                "DequantizeLinear", inputs, [result], name=f"{name}_weight_dequantize", axis=0
-            )
-        )
-        return result
 
 
 def quantize_model(
@@ -138,10 +93,10 @@ def _write(
     activations: Mapping[str, Activation],
     options: QuantizeOptions,
 ) -> ModelProto:
-    draft = _Draft(network.dtype)
+    draft = Draft(network.dtype)
     for tensor in network.graph.input:
         if tensor.name in pairs:
-            draft.add_pair(tensor.name, activations[tensor.name])
+            _add_pair(tensor.name, activations[tensor.name], draft)
     for node in network.graph.node:
         name = node.output[0]
         if name in placement.convolutions:
@@ -151,16 +106,20 @@ def _write(
             _keep_convolution(network, node, draft)
         for index, source in enumerate(node.input):
             if source in pairs:
-                node.input[index] = _floating(source)
+                node.input[index] = dequantized(source)
         draft.nodes.append(node)
         for written in node.output:
             if written in pairs:
-                draft.add_pair(written, activations[written])
-    return _finish(network, draft)
+                _add_pair(written, activations[written], draft)
+    return draft.finish(network.model)
+
+
+def _add_pair(name: str, activation: Activation, draft: Draft) -> None:
+    draft.add_pair(name, activation.step, from_zero=activation.from_zero)
 
 
 def _round_convolution(
-    network: Network, node: NodeProto, x: Activation, steps: int, draft: _Draft
+    network: Network, node: NodeProto, x: Activation, steps: int, draft: Draft
 ) -> None:
     """Weights in int8; the bias corrected, and in steps that int32 has at their scales."""
     name = node.output[0]
@@ -177,26 +136,11 @@ def _round_convolution(
     node.input.append(draft.store(f"{name}_bias", bias.astype(network.dtype)))
 
 
-def _keep_convolution(network: Network, node: NodeProto, draft: _Draft) -> None:
+def _keep_convolution(network: Network, node: NodeProto, draft: Draft) -> None:
     name = node.output[0]
     del node.input[1:]
     for kind, values in (("weight", network.weights[name]), ("bias", network.biases[name])):
         node.input.append(draft.store(f"{name}_{kind}_kept", values.astype(network.dtype)))
-
-
-def _floating(name: str) -> str:
-    return f"{name}_dequantized"
-
-
-def _finish(network: Network, draft: _Draft) -> ModelProto:
-    """The model with the new nodes, and without constants that nothing reads now."""
-    finished = ModelProto()
-    finished.CopyFrom(network.model)
-    del finished.graph.node[:]
-    finished.graph.node.extend(draft.nodes)
-    finished.graph.initializer.extend(draft.constants)
-    drop_unread(finished.graph)
-    return finished
 
 
 def _check_same_graph(model: ModelProto, statistics: Statistics) -> None:

@@ -7,6 +7,8 @@ import pytest
 import quantizers
 from onnx import TensorProto, helper, numpy_helper
 
+from segdeploy.metrics import ConfusionMatrix
+
 pytest.importorskip("onnxruntime")
 
 
@@ -59,6 +61,19 @@ def test_agreement_counts_pixels_not_images():
     share = quantizers.agreement([(small, small + 1), (large, large)])
 
     assert share == 75
+
+
+def test_a_change_that_is_the_same_on_every_image_has_no_noise():
+    dice = np.random.default_rng(0)
+    truth, found = dice.integers(0, 3, (2, 9, 9), np.uint8)
+    one = ConfusionMatrix.from_labels(truth, truth, 3)
+    other = ConfusionMatrix.from_labels(truth, found, 3)
+
+    same = quantizers.change_noise([one] * 4, [other] * 4)
+    mixed = quantizers.change_noise([one] * 4, [one, one, other, other])
+
+    assert same == 0
+    assert mixed > 1
 
 
 @pytest.mark.parametrize(

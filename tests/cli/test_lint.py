@@ -83,7 +83,7 @@ def test_an_engine_is_refused_with_the_way_out(segdeploy, tmp_path, suffix):
     problem, hint = ended.err.splitlines()
     assert ended.code == 1
     assert problem.endswith(f"int8{suffix}: is an engine; wanted a graph")
-    assert hint == "hint: lint the .onnx graph it was built from"
+    assert hint == "hint: inspect the .onnx graph it was built from"
 
 
 def test_a_target_without_lint_is_wrong_usage(segdeploy, tmp_path):
@@ -91,3 +91,18 @@ def test_a_target_without_lint_is_wrong_usage(segdeploy, tmp_path):
 
     assert ended.code == 2
     assert "--target goes with --lint" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--scales"], "carries no segdeploy manifest"),
+        (["--floating", "f.onnx"], "go with --scales"),
+        (["--lint", "--scales"], "exclude each other"),
+    ],
+)
+def test_scales_are_of_our_graphs_and_of_nothing_else(segdeploy, tmp_path, arguments, problem):
+    ended = segdeploy("inspect", save(tmp_path / "int8.onnx", np.int8), *arguments)
+
+    assert ended.code in (1, 2)
+    assert problem in ended.err

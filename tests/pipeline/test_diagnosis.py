@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,18 @@ from onnx import ModelProto, numpy_helper
 from segdeploy.artifacts import Graph, Store
 from segdeploy.complaints import Fault, Severity
 from segdeploy.datasets import Dataset, open_dataset
+from segdeploy.errors import SegdeployError
 from segdeploy.export import ExportOptions
 from segdeploy.graph import read_model, save_graph
 from segdeploy.images import write_png
 from segdeploy.pipeline.calibration import CalibrationImages, open_calibration
-from segdeploy.pipeline.diagnosis import diagnose_calibration, diagnose_scales, label_maps
+from segdeploy.pipeline.diagnosis import (
+    diagnose_calibration,
+    diagnose_scales,
+    examined_statistics,
+    inspect_scales,
+    label_maps,
+)
 from segdeploy.pipeline.graphs import QuantizeRequest, export_model, quantize_graph
 from segdeploy.pipeline.source import resolve_source
 from segdeploy.recipes import MODELS, CalibrationSet
@@ -327,6 +335,54 @@ def test_one_wrong_scale_is_named(int8, graph, scenes, tmp_path):
         named += len(found) == 1 and f"tensor {scale.tensor}:" in found[0].sentence
 
     assert named >= NAMED
+
+
+@pytest.mark.slow
+def test_files_are_shown_the_set_that_belongs_to_their_data(int8, graph, tmp_path):
+    model = read_model(int8.path)
+    scale = activation_scales(model)[3]
+    wrong = with_one_scale(model, scale.tensor, scale.scale / 32)
+    path = save_graph(wrong, int8.manifest, tmp_path / "wrong.onnx").path
+
+    assert inspect_scales(int8.path, graph.path, None, DATA) == ()
+    (found,) = inspect_scales(path, graph.path, None, DATA)
+
+    assert f"tensor {scale.tensor}:" in found.sentence
+
+
+def test_ours_alone_does_not_tell_what_its_scales_stand_for(int8, graph):
+    with pytest.raises(SegdeployError, match="stand for activations") as caught:
+        inspect_scales(int8.path, None, None, DATA)
+    assert "--floating" in caught.value.hint
+
+    with pytest.raises(SegdeployError, match="is fp32, and has no scales"):
+        inspect_scales(graph.path, None, None, DATA)
+
+
+def test_images_are_examined_before_they_are_counted(graph, scenes, tmp_path):
+    noise = draw(scenes, 0, lambda image: np.random.default_rng(0).integers(0, 256, image.shape))
+    plain = draw(scenes, 0)
+    store = Store(tmp_path)
+
+    with pytest.raises(SegdeployError, match=r"calibration: .*noise"):
+        examined_statistics(graph, noise, DATA, store)
+    assert not list(tmp_path.rglob("*.npz"))
+
+    statistics, warnings = examined_statistics(graph, plain, DATA, store)
+
+    assert (statistics.images, warnings) == (COUNT, ())
+
+
+def test_statistics_that_are_there_are_taken_without_another_look(graph, scenes, tmp_path):
+    few = replace(draw(scenes, 0), ids=draw(scenes, 0).ids[:2])
+    few = replace(few, load=lambda: islice(draw(scenes, 0).load(), 2))
+
+    first, warnings = examined_statistics(graph, few, DATA, Store(tmp_path))
+    again, nothing = examined_statistics(graph, few, DATA, Store(tmp_path))
+
+    assert "2 images" in warnings[0]
+    assert nothing == ()
+    assert first.key == again.key
 
 
 @pytest.fixture(scope="module")
