@@ -4,6 +4,10 @@
         --checkpoint FILE --dataset camvid --data DIR --size 360x480
         --peer nncf=PYTHON --peer mo=PYTHON [--keep DIR]
 
+    python benchmarks/quantizers.py steps --out results.json ...
+
+The second compares our own methods, and what is lost without each step before rounding.
+
 PYTHON is an interpreter with NNCF, or with Model Optimizer. `ort`, ONNX Runtime's own quantizer,
 runs in ours where none is named. Each quantizer runs in a process of its own with one thread; all
 graphs are scored by ONNX Runtime on the CPU, on the split that published scores are of.
@@ -38,16 +42,19 @@ import typer
 from segdeploy import __version__
 from segdeploy.artifacts import Graph, Store, writing
 from segdeploy.datasets import Dataset, facts, open_dataset
-from segdeploy.environment import describe_environment
-from segdeploy.graph import with_outputs
+from segdeploy.environment import Environment, describe_environment
+from segdeploy.graph import read_model, with_outputs
 from segdeploy.images import network_input
 from segdeploy.metrics import ConfusionMatrix
 from segdeploy.pipeline import calibration as sets
 from segdeploy.pipeline.graphs import QuantizeRequest, quantize_graph
 from segdeploy.pipeline.make import EngineRequest, export_options, make_graph
 from segdeploy.pipeline.source import resolve_source
+from segdeploy.pipeline.statistics import statistics_of
+from segdeploy.quantize.model import QuantizeOptions, quantize_model
 from segdeploy.runtime.onnxruntime import OnnxRuntimeSession
 from segdeploy.spec import LabelMap, Logits, Output, Precision, Runtime, Size
+from segdeploy.thresholds import METHODS
 from segdeploy.timing import peak_memory_bytes
 
 PEER = Path(__file__).with_name("peer_quantizer.py")
@@ -61,7 +68,22 @@ OUR_FORMS = (
     (Runtime.ONNXRUNTIME, False),
     (Runtime.ONNXRUNTIME, True),  # full range
 )
+STEPS = {
+    **{name: QuantizeOptions(method=name) for name in METHODS},
+    "mse, activations as trained": QuantizeOptions(condition=False),
+    "mse, pixels rounded": QuantizeOptions(exact_pixels=False),
+    "mse, biases as they are": QuantizeOptions(correct_biases=False),
+    "mse, none of the three": QuantizeOptions(
+        condition=False, exact_pixels=False, correct_biases=False
+    ),
+}
 app = typer.Typer(add_completion=False, help=__doc__)
+Model = Annotated[str, typer.Option(help="A model of the zoo, or a method.")]
+Weights = Annotated[str | None, typer.Option("--checkpoint", help="Its weights.")]
+Scored = Annotated[str, typer.Option("--dataset", help="To calibrate and to score on.")]
+DataFolder = Annotated[Path, typer.Option("--data", help="Where the data sets are.")]
+ImageSize = Annotated[str | None, typer.Option("--size", help="HxW of the images.")]
+Count = Annotated[int, typer.Option("--images", help="How many to calibrate on.")]
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 HEADER = """\
 | quantizer | mIoU | +- | a class | agree % | SQNR dB | pairs | MB | CPU s | peak MB | before |
@@ -295,12 +317,12 @@ def make_floating(model: str, checkpoint: str | None, size: str | None, folder: 
 @app.command()
 def compare(
     out: Annotated[Path, typer.Option(help="The JSON to write.")],
-    model: Annotated[str, typer.Option(help="A model of the zoo, or a method.")] = "demo",
-    checkpoint: Annotated[str | None, typer.Option(help="Its weights.")] = None,
-    dataset: Annotated[str, typer.Option(help="To calibrate and to score on.")] = "demo",
-    data: Annotated[Path, typer.Option(help="Where the data sets are.")] = Path("data"),
-    size: Annotated[str | None, typer.Option(help="HxW of the images.")] = None,
-    images: Annotated[int, typer.Option(help="How many to calibrate on.")] = 32,
+    model: Model = "demo",
+    checkpoint: Weights = None,
+    dataset: Scored = "demo",
+    data: DataFolder = Path("data"),
+    size: ImageSize = None,
+    images: Count = 32,
     peer: Annotated[list[str] | None, typer.Option(help="ort, nncf or mo, =PYTHON.")] = None,
     keep: Annotated[Path | None, typer.Option(help="Where graphs stay; peers' are reused.")] = None,
 ) -> None:
@@ -329,18 +351,61 @@ def compare(
                 found = score(made.path, results, exact, scored)
             print(table_line(made, found), flush=True)
             rows.append(asdict(made) | {"path": made.path.name} | (asdict(found) if found else {}))
+    write_results(
+        out, environment, graph, opened, f"{len(scored)} images of {dataset}/{split}", rows
+    )
+
+
+@app.command()
+def steps(
+    out: Annotated[Path, typer.Option(help="The JSON to write.")],
+    model: Model = "demo",
+    checkpoint: Weights = None,
+    dataset: Scored = "demo",
+    data: DataFolder = Path("data"),
+    size: ImageSize = None,
+    images: Count = 32,
+) -> None:
+    """Ours in TensorRT's form: each way to read a range, and without each step before rounding."""
+    environment = describe_environment()
+    opened, split = Calibration(dataset, data, images).open(), facts(dataset).evaluation_split
+    scored = open_dataset(dataset, data, split)
+    with TemporaryDirectory() as temporary:
+        graph = make_floating(model, checkpoint, size, Path(temporary))
+        statistics = statistics_of(graph, opened, Store(Path(temporary)))
+        exact = run_graph(graph.path, graph, scored)
+        print(HEADER)
+        rows: list[dict[str, Any]] = []
+        for name, options in STEPS.items():
+            made = Quantized(name, graph.path.with_name("steps.onnx"))
+            onnx.save(quantize_model(read_model(graph.path), statistics, options), made.path)
+            found = score(made.path, run_graph(made.path, graph, scored), exact, scored)
+            print(table_line(made, found), flush=True)
+            rows.append({"name": name, **asdict(found)})
+    write_results(
+        out, environment, graph, opened, f"{len(scored)} images of {dataset}/{split}", rows
+    )
+
+
+def write_results(
+    out: Path,
+    environment: Environment,
+    graph: Graph,
+    opened: sets.CalibrationImages,
+    scored: str,
+    rows: list[dict[str, Any]],
+) -> None:
+    """Everything that was measured, and where."""
     content = {
         "environment": environment.to_dict(),
         "graph": graph.manifest.to_strings(),
         "calibration": f"{len(opened.ids)} images of {opened.split}",
-        "scored": f"{len(scored)} images of {dataset}/{split}",
+        "scored": scored,
         "rows": rows,
     }
     with writing(out) as place:
         place.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
-
-app.callback()(lambda: None)  # a single command has no name otherwise
 
 if __name__ == "__main__":
     app()

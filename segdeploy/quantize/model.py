@@ -35,6 +35,8 @@ class QuantizeOptions:
     quantize_depthwise: bool = True  # TensorRT-RTX pads their int8 weights 4x: not for it
     weight_bits: int = 8  # or 7 for ONNX Runtime on x86 without VNNI
     condition: bool = True  # activations made easy to round first, see `activations`
+    exact_pixels: bool = True  # see `pixels`
+    correct_biases: bool = True  # see `rounding.correct_bias`
 
     def __post_init__(self) -> None:
         if self.weight_bits not in WEIGHT_STEPS:
@@ -74,11 +76,12 @@ def quantize_model(
         activations = condition(
             network, placement, statistics.histograms, method, full_range=full_range
         )
-        activations |= take_exact_pixels(network)
     else:
         activations = read_activations(
             placement.pairs, placement, statistics.histograms, method, full_range=full_range
         )
+    if options.exact_pixels:
+        activations |= take_exact_pixels(network)
     renamed = network.renamed
     activations = {renamed.get(name, name): found for name, found in activations.items()}
     pairs = {renamed.get(name, name) for name in placement.pairs}
@@ -100,8 +103,7 @@ def _write(
     for node in network.graph.node:
         name = node.output[0]
         if name in placement.convolutions:
-            steps = WEIGHT_STEPS[options.weight_bits]
-            _round_convolution(network, node, activations[node.input[0]], steps, draft)
+            _round_convolution(network, node, activations[node.input[0]], options, draft)
         elif name in network.weights:
             _keep_convolution(network, node, draft)
         for index, source in enumerate(node.input):
@@ -119,15 +121,17 @@ def _add_pair(name: str, activation: Activation, draft: Draft) -> None:
 
 
 def _round_convolution(
-    network: Network, node: NodeProto, x: Activation, steps: int, draft: Draft
+    network: Network, node: NodeProto, x: Activation, options: QuantizeOptions, draft: Draft
 ) -> None:
     """Weights in int8; the bias corrected, and in steps that int32 has at their scales."""
     name = node.output[0]
     weights, bias, step = network.weights[name], network.biases[name], max(x.step, SMALLEST_SCALE)
     smallest = np.maximum(smallest_scale(bias, step), network.smallest_scale)
+    steps = WEIGHT_STEPS[options.weight_bits]
     integers, scale = round_weights(weights, steps, smallest, network.dtype)
     rounded = integers.astype(np.float64) * scale[:, None, None, None].astype(np.float64)
-    bias = correct_bias(bias, weights, rounded, x.mean, depthwise=network.is_depthwise(node))
+    if options.correct_biases:
+        bias = correct_bias(bias, weights, rounded, x.mean, depthwise=network.is_depthwise(node))
     if network.dtype == np.float32:
         unit = (np.float32(step) * scale).astype(np.float64)
         bias = np.rint(bias / unit) * unit

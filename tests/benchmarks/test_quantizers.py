@@ -1,5 +1,6 @@
 """The comparison of quantizers: what it reads off graphs and results, without any of the tools."""
 
+import json
 import sys
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import quantizers
 from onnx import TensorProto, helper, numpy_helper
 
+from segdeploy.datasets import open_dataset
 from segdeploy.metrics import ConfusionMatrix
 
 pytest.importorskip("onnxruntime")
@@ -120,3 +122,30 @@ def test_what_a_tool_made_of_the_same_input_is_not_made_again(tmp_path):
     assert first == again == other
     assert first.seconds == 1.5
     assert count.read_text() == "xx"
+
+
+class Few:
+    """The first images of a data set."""
+
+    def __init__(self, dataset):
+        self._dataset = dataset
+
+    def __len__(self):
+        return 3
+
+    def __getattr__(self, name):
+        return getattr(self._dataset, name)
+
+
+@pytest.mark.slow
+def test_each_step_is_left_out_once(monkeypatch, tmp_path, capsys):
+    few = dict(list(quantizers.STEPS.items())[-2:])
+    monkeypatch.setattr(quantizers, "STEPS", few)
+    monkeypatch.setattr(quantizers, "open_dataset", lambda *names: Few(open_dataset(*names)))
+
+    quantizers.steps(tmp_path / "steps.json", images=4)
+
+    rows = json.loads((tmp_path / "steps.json").read_text())["rows"]
+    assert [row["name"] for row in rows] == list(few)
+    assert all(20 < row["sqnr_db"] < 45 for row in rows)
+    assert capsys.readouterr().out.count("| mse, ") == 2

@@ -188,6 +188,9 @@ def test_ranges_that_fit_nothing_are_refused(toml, source, tmp_path, name, value
     path = tmp_path / "odd.pth"
     torch.save(content, path)
 
-    with pytest.raises(SegdeployError, match=problem):
+    def read() -> None:
         odd = resolve_source(str(toml), str(path), Store(tmp_path))
         trained_convolutions(odd.spec, odd.checkpoint)
+
+    with pytest.raises(SegdeployError, match=problem):
+        read()

@@ -22,6 +22,7 @@ CASES = [
     {},
     {"quantize_depthwise": False},
     {"condition": False},
+    {"exact_pixels": False, "correct_biases": False},
     {"method": "entropy"},
     {"keep_fp32": ("net",)},
     {"form": ONNXRUNTIME},
