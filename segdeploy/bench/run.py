@@ -111,7 +111,7 @@ def _plan(name: str, comparison: Comparison, options: BenchOptions) -> Iterator[
     )
     for precision in comparison.precisions:
         calibration = comparison.calibration
-        if precision is Precision.INT8:
+        if precision is Precision.INT8 and not source.checkpoint.ranges:  # else as it was trained
             calibration = calibration or _calibration(source, options)
             if not options.speed_only:
                 chosen = open_calibration(calibration, options.data)

@@ -14,6 +14,7 @@ from segdeploy.bench.run import Comparison, compare
 from segdeploy.errors import SegdeployError
 from segdeploy.graph import read_model, save_graph
 from segdeploy.pipeline.modes import WHOLE, Mode
+from segdeploy.pipeline.source import resolve_source
 from segdeploy.report import Measurement
 from segdeploy.spec import Device, Method, Output, Precision, Runtime, Size
 from segdeploy.timing import Latency
@@ -62,6 +63,32 @@ def test_an_artifact_comes_after_pytorch_at_its_own_size(measured, options, know
     pytorch, artifact = measured
     assert (pytorch.model, pytorch.checkpoint, pytorch.size) == ("fcn", "random:0", Size(64, 96))
     assert artifact == Subject(artifact=known)
+
+
+def test_scales_that_were_trained_are_not_calibrated(measured, options, monkeypatch, tmp_path):
+    source = resolve_source("fcn", "random:0", options.store)
+    ranges = {"backbone.conv1.conv.input": None}
+    trained = replace(source, checkpoint=replace(source.checkpoint, ranges=ranges))
+    asked = []
+
+    def remember(_source, _options, request, _device):
+        asked.append(request)
+        return SimpleNamespace(path=tmp_path / "int8.ort")
+
+    monkeypatch.setattr(run, "make_artifact", remember)
+    for found in (source, trained):
+        monkeypatch.setattr(run, "resolve_source", lambda *_, found=found: found)
+        compare(
+            Comparison(
+                subjects=("fcn",),
+                checkpoint="random:0",
+                precisions=(Precision.INT8,),
+                runtimes=(Runtime.ONNXRUNTIME,),
+            ),
+            options,
+        )
+
+    assert [request.calibration for request in asked] == ["speed-only", None]
 
 
 def test_an_artifact_of_unknown_origin_is_measured_alone(measured, options, exported, caplog):

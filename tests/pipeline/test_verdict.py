@@ -4,21 +4,25 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+import torch
 
 from segdeploy.accuracy import AccuracyFloor
 from segdeploy.artifacts import EnginePlan, Graph, Store
 from segdeploy.errors import SegdeployError
 from segdeploy.graph import read_model, save_graph
 from segdeploy.images import write_png
+from segdeploy.nets.checkpoint import random_checkpoint
 from segdeploy.pipeline import verdict as pipeline_verdict
 from segdeploy.pipeline.make import EngineRequest
 from segdeploy.pipeline.protocol import Evaluation
 from segdeploy.pipeline.verdict import Judged, VerdictRequest, build_with_verdict
 from segdeploy.pipeline.verdict_log import VerdictLog
+from segdeploy.recipes import load_model
 from segdeploy.runtime import open_session
-from segdeploy.spec import Method, Precision, Runtime, Size
+from segdeploy.spec import Method, Output, Precision, Runtime, Size
 from segdeploy.verdict import Verdict, VerdictKind
 
 SIZE = Size(64, 96)
@@ -236,3 +240,39 @@ def test_the_demo_model_ends_with_a_verdict(tmp_path):
     assert [c.precision for c in judged.trial.floating] == ["fp32", "fp16"]
     assert judged.trial.dataset == "demo/val"
     assert len(VerdictLog.read(next(tmp_path.rglob("measured.json"))).entries) == 3
+
+
+@pytest.mark.slow
+def test_a_model_of_any_size_is_scored_as_ade20k_asks(blocks, tmp_path):
+    """Photographs resized for the test and scored at their own size: of logits, not of labels."""
+    toml, root = tmp_path / "narrow.toml", tmp_path / "data" / "ADEChallengeData2016"
+    toml.write_text(
+        'method = "fcn"\nlicense = "MIT"\nclasses = "ade20k"\ndataset = "ade20k"\n'
+        "width = 0.35\nhead_channels = 16\n"
+    )
+    checkpoint = random_checkpoint(load_model(str(toml)), 0)
+    torch.save({"state_dict": checkpoint.state}, tmp_path / "narrow.pth")
+    (root / "images" / "validation").mkdir(parents=True)
+    for k, image in enumerate(blocks(Size(60, 80), count=2), start=1):
+        name = f"ADE_val_{k:08d}"
+        cv2.imwrite(str(root / "images" / "validation" / f"{name}.jpg"), image)
+        labels = image[..., 0] % 150 + 1
+        write_png(root / "annotations" / "validation" / f"{name}.png", labels)
+        write_png(tmp_path / "frames" / f"frame{k}.png", image)
+    request = EngineRequest(
+        precision=Precision.INT8,
+        runtime=Runtime.ONNXRUNTIME,
+        calibration=str(tmp_path / "frames"),
+        data=tmp_path / "data",
+        store=Store(tmp_path / "artifacts"),
+    )
+
+    judged = build_with_verdict(
+        str(toml), str(tmp_path / "narrow.pth"), request, VerdictRequest(floor=LOOSE)
+    )
+
+    assert judged.trial.dataset == "ade20k/val"
+    assert judged.trial.images == 2
+    assert judged.built.plan.manifest.output is Output.LABELS  # what a service wants
+    with open_session(judged.built.plan) as session:
+        assert session.run(blocks(Size(64, 96))).shape == (1, 64, 96)
