@@ -65,6 +65,14 @@ def export(model: str, size: Size, tuning: Tuning, folder: Path) -> Graph:
     return export_model(source, options, folder / f"{tuning}.onnx", verify=False).graph
 
 
+def prepare(model: str, size: Size, folder: Path) -> tuple[Graph, Graph, Path]:
+    """The plain graph, the rewritten one, and an image for both."""
+    image = folder / "image.npy"
+    np.save(image, draw_scene(0, size)[0][None])
+    plain, rewritten = (export(model, size, kind, folder) for kind in (Tuning.PLAIN, Tuning.ANY))
+    return plain, rewritten, image
+
+
 def our_subjects(plain: Graph, rewritten: Graph, folder: Path) -> list[Subject]:
     """The plain graph as ONNX Runtime takes it, and our engines."""
     subjects = [Subject(PLAIN, "segdeploy", str(plain.path))]
@@ -141,10 +149,7 @@ def speed(
     for model in models.split(","):
         with TemporaryDirectory() as name:
             folder = Path(name)
-            image = folder / "image.npy"
-            np.save(image, draw_scene(0, shape)[0][None])
-            plain = export(model, shape, Tuning.PLAIN, folder)
-            rewritten = export(model, shape, Tuning.ANY, folder)
+            plain, rewritten, image = prepare(model, shape, folder)
             subjects = our_subjects(plain, rewritten, folder)
             if openvino is not None:
                 subjects += openvino_subjects(rewritten, folder, openvino)
@@ -172,10 +177,7 @@ def calibration(
     for model in models.split(","):
         with TemporaryDirectory() as name:
             folder = Path(name)
-            image = folder / "image.npy"
-            np.save(image, draw_scene(0, shape)[0][None])
-            plain = export(model, shape, Tuning.PLAIN, folder)
-            rewritten = export(model, shape, Tuning.ANY, folder)
+            plain, rewritten, image = prepare(model, shape, folder)
             counting = Subject("calibration", "calibration", str(rewritten.path))
             [first] = take_turns([counting], image, 1, 1).values()
             running = Subject(PLAIN, "segdeploy", str(plain.path))
