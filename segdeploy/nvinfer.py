@@ -6,9 +6,11 @@ TensorRT reports most failures by returning None or False; the reason is only in
 import functools
 import importlib
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from segdeploy.artifacts import writing
 from segdeploy.errors import SegdeployError, needs
 from segdeploy.spec import Runtime
 
@@ -91,6 +93,13 @@ def drop_driver_line(text: str) -> str:
     return " ".join(
         line.strip() for line in text.splitlines() if line.strip() and NO_DRIVER_LINE not in line
     )
+
+
+def write_log(lines: Sequence[LogLine], path: Path) -> None:
+    """One message after the other, each behind its severity."""
+    with writing(path) as temporary:
+        text = "".join(f"[{line.severity}] {line.text}\n" for line in lines)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def warnings(lines: Sequence[LogLine]) -> tuple[str, ...]:

@@ -18,16 +18,22 @@ from segdeploy.cli.options import (
     BuildTarget,
     Calibration,
     Checkpoint,
+    ComputeCapability,
     Crop,
     Data,
     Json,
     Model,
     ModeName,
+    OptimizationLevel,
     Passage,
+    SaveLog,
     Stride,
+    Tf32,
     Tta,
     Tuned,
+    Workspace,
     parse_batch,
+    parse_builder,
     parse_list,
     parse_mode,
     parse_size,
@@ -168,6 +174,11 @@ def build_engine(
     full_range: Annotated[
         bool, typer.Option("--full-range", help="int8 for ONNX Runtime alone: all of uint8.")
     ] = False,
+    workspace: Workspace = None,
+    optimization_level: OptimizationLevel = None,
+    tf32: Tf32 = False,
+    compute_capability: ComputeCapability = None,
+    save_log: SaveLog = None,
     min_miou: MinMiou = None,
     min_iou: MinIou = None,
     dataset: ScoredOn = None,
@@ -201,6 +212,8 @@ def build_engine(
         out=out,
         keep_fp32=tuple(keep_fp32 or ()),
         full_range=full_range,
+        builder=parse_builder(workspace, optimization_level, compute_capability, tf32=tf32),
+        save_log=save_log,
     )
     if wanted is not None:
         run_verdict(model, checkpoint, request, wanted, json=json)

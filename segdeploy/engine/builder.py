@@ -24,6 +24,7 @@ from segdeploy.nvinfer import (
     load_library,
     open_log,
     warnings,
+    write_log,
 )
 from segdeploy.progress import progress_bar
 from segdeploy.spec import Precision, Runtime
@@ -68,6 +69,7 @@ def build_plan(
     runtime: Runtime,
     options: EngineOptions,
     expected: Precision | None = None,
+    save_log: Path | None = None,
 ) -> BuiltPlan:
     """Compile the ONNX file `graph` and write the plan to `out`, whole or not at all.
 
@@ -80,6 +82,7 @@ def build_plan(
         options: how to build.
         expected: refuse a graph in another precision, and prove by the build log that the engine
             runs every convolution in the precision that the graph gives it. None: no proof.
+        save_log: where to write what the library said, also where the build fails.
 
     Raises:
         SegdeployError: the library or the driver is missing, the graph or the options are refused,
@@ -91,7 +94,11 @@ def build_plan(
     if runtime is Runtime.TENSORRT:  # before its first object: without a driver that may crash
         require_driver("building with TensorRT")
     log = open_log(library)
-    compiled = _compile_in_thread(library, log, graph, options, expected, TITLES[runtime])
+    try:
+        compiled = _compile_in_thread(library, log, graph, options, expected, TITLES[runtime])
+    finally:
+        if save_log is not None:
+            write_log(log.lines, save_log)
     engine_layers = layers.parse_layers(_layer_message(log.lines))
     convolutions = compiled.network.convolutions
     if expected is not None:

@@ -28,7 +28,7 @@ from segdeploy.pipeline.graphs import logits_of, nominal_size
 from segdeploy.spec import INPUT, MIN_SIDE, MaskPlace, Output, Precision, Runtime, Size, Tuning
 
 if TYPE_CHECKING:
-    from segdeploy.engine.options import ShapeProfile
+    from segdeploy.engine.options import EngineOptions, ShapeProfile
 
 MAX_BATCH = 8  # of a dynamic engine
 LARGEST = Size(1024, 2048)
@@ -56,15 +56,36 @@ def best_runtime() -> Runtime:
     return Runtime.ONNXRUNTIME
 
 
-def build_engine(graph: Graph, runtime: Runtime, out: Path) -> Built:
-    """Compile `graph` for `runtime`, or find the same engine already there."""
+def build_engine(
+    graph: Graph,
+    runtime: Runtime,
+    out: Path,
+    options: "EngineOptions | None" = None,
+    *,
+    save_log: Path | None = None,
+) -> Built:
+    """Compile `graph` for `runtime`, or find the same engine already there.
+
+    Args:
+        graph: floating, or in the int8 form of the runtime.
+        runtime: what will run the engine.
+        out: the engine to write.
+        options: for TensorRT; shape profiles follow from the graph. None: the usual ones.
+        save_log: where to write what TensorRT's builder said; it then builds in any case.
+    """
     if runtime is not Runtime.PYTORCH and out.suffix != engine_suffix(runtime):
         raise SegdeployError(f"{out}: wanted a name that ends in {engine_suffix(runtime)}")
     match runtime:
         case Runtime.ONNXRUNTIME:
+            if options is not None or save_log is not None:
+                raise SegdeployError(
+                    "workspace, optimization level, TF32, compute capabilities and the build log "
+                    "are TensorRT's; onnxruntime has none of them",
+                    hint="leave them out, or --target tensorrt-rtx",
+                )
             return _build_onnxruntime(graph, out)
         case Runtime.TENSORRT | Runtime.TENSORRT_RTX:
-            return _build_tensorrt(graph, runtime, out)
+            return _build_tensorrt(graph, runtime, out, options, save_log)
         case Runtime.PYTORCH:
             raise SegdeployError(
                 "pytorch runs checkpoints, it has no engines", hint="--target onnxruntime"
@@ -132,7 +153,13 @@ def _check_tuning(graph: Graph, wanted: Tuning) -> None:
         )
 
 
-def _build_tensorrt(graph: Graph, runtime: Runtime, out: Path) -> Built:
+def _build_tensorrt(
+    graph: Graph,
+    runtime: Runtime,
+    out: Path,
+    options: "EngineOptions | None",
+    save_log: Path | None,
+) -> Built:
     from segdeploy.engine.builder import build_plan
     from segdeploy.engine.options import EngineOptions
 
@@ -144,17 +171,22 @@ def _build_tensorrt(graph: Graph, runtime: Runtime, out: Path) -> Built:
         )
     if runtime is Runtime.TENSORRT:
         _require_tensorrt()
-    options = EngineOptions(profiles=_profiles(graph.manifest))
+    options = replace(options or EngineOptions(), profiles=_profiles(graph.manifest))
     version = load_library(runtime).__version__
     gpus = query_gpus()[0] if runtime is Runtime.TENSORRT else ()
     machine = gpus[0].name if gpus else "NVIDIA GPUs of compute capability 8.0 and later"
     request = request_hash(
         graph=graph.manifest.request, runtime=(runtime, version), machine=machine, options=options
     )
-    if (present := _existing(out, request)) is not None:
+    if save_log is None and (present := _existing(out, request)) is not None:
         return Built(present, seconds=0)
     built = build_plan(
-        graph.path, out, runtime=runtime, options=options, expected=graph.manifest.precision
+        graph.path,
+        out,
+        runtime=runtime,
+        options=options,
+        expected=graph.manifest.precision,
+        save_log=save_log,
     )
     manifest = replace(
         graph.manifest,

@@ -22,6 +22,7 @@ from segdeploy.pipeline.source import Source, resolve_source
 from segdeploy.spec import Device, Output, Precision, Runtime, Size, Tuning
 
 if TYPE_CHECKING:
+    from segdeploy.engine.options import EngineOptions
     from segdeploy.export import ExportOptions
 
 
@@ -37,6 +38,8 @@ class EngineRequest:
     out: Path | None = None  # None: its place in the store
     keep_fp32: tuple[str, ...] = ()  # layers that int8 leaves floating, beside the set's own
     full_range: bool = False  # int8 for ONNX Runtime alone, see `placement.QuantizationForm`
+    builder: "EngineOptions | None" = None  # of TensorRT; None: the usual ones
+    save_log: Path | None = None  # of what TensorRT's builder said
 
 
 def find_subject(model_or_graph: str, checkpoint: str | None, store: Store) -> Source | Graph:
@@ -125,7 +128,9 @@ def engine_of_graph(graph: Graph, request: EngineRequest) -> Built:
 def _build(graph: Graph, warnings: tuple[str, ...], request: EngineRequest) -> Built:
     variant = graph.path.stem.removesuffix(f".{request.runtime}")
     place = request.store.engine(graph.manifest.model, variant, request.runtime)
-    built = build_engine(graph, request.runtime, request.out or place)
+    built = build_engine(
+        graph, request.runtime, request.out or place, request.builder, save_log=request.save_log
+    )
     return replace(built, warnings=(*warnings, *built.warnings))
 
 

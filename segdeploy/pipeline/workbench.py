@@ -113,7 +113,7 @@ class Workbench:
         runtime, manifest = self.engine.runtime, graph.manifest
         place = self.engine.store.engine(manifest.model, graph.path.stem, runtime)
         key = (manifest.precision, ())
-        return self.built.setdefault(key, build_engine(graph, runtime, place))
+        return self.built.setdefault(key, build_engine(graph, runtime, place, self.engine.builder))
 
     def _int8(self, floating: tuple[str, ...]) -> tuple[Graph, Built]:
         stem = f"int8-{request_hash(floating=floating)}" if floating else "int8"
@@ -121,7 +121,8 @@ class Workbench:
         graph = self._quantize(floating, self.folder / f"{stem}.onnx")
         place = self.folder / f"{stem}{engine_suffix(runtime)}"
         key = (Precision.INT8, floating)
-        return graph, self.built.setdefault(key, build_engine(graph, runtime, place))
+        built = build_engine(graph, runtime, place, self.engine.builder)
+        return graph, self.built.setdefault(key, built)
 
     @cached_property
     def _statistics(self) -> "Statistics":

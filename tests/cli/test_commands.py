@@ -58,6 +58,7 @@ def test_the_version_is_printed(segdeploy):
         ("export", "demo", "--widht", "3"),
         ("build-engine", "demo", "--fp16", "--int8"),
         ("build-engine", "demo", "--target", "tvm"),
+        ("build-engine", "demo", "--target", "tensorrt-rtx", "--workspace", "4 gigabytes"),
         ("predict", "demo", "a.png"),
         ("predict", "demo", "a.png", "-o", "out", "--mode", "tiles"),
         ("predict", "demo", "a.png", "-o", "out", "--crop", "64x64"),

@@ -198,6 +198,21 @@ def test_a_refused_node_is_named_with_its_cause_and_a_hint(tmp_path: Path) -> No
     assert "cast the pixels" in caught.value.hint
 
 
+def test_what_the_library_said_is_kept_also_of_a_build_that_failed(tmp_path: Path) -> None:
+    graph = write_graph(tmp_path / "model.onnx", Precision.FP32)
+    good, bad = tmp_path / "good.log", tmp_path / "bad.log"
+    where = {"runtime": Runtime.TENSORRT_RTX, "options": EngineOptions()}
+
+    build_plan(graph, tmp_path / "a.plan", save_log=good, **where)
+    graph.write_bytes(b"no graph")
+    with pytest.raises(SegdeployError):
+        build_plan(graph, tmp_path / "b.plan", save_log=bad, **where)
+
+    assert "[VERBOSE] Layers:" in good.read_text()
+    assert "ERROR] " in bad.read_text()
+    assert not (tmp_path / "b.plan").exists()
+
+
 def test_ctrl_c_stops_the_build_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,11 +1,13 @@
 """Engines of TensorRT-RTX, built for real, for every method in every precision."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from segdeploy.artifacts import EnginePlan, Store, sha256_of
 from segdeploy.cuda import driver_problem
+from segdeploy.engine.options import EngineOptions
 from segdeploy.errors import SegdeployError
 from segdeploy.images import write_png
 from segdeploy.pipeline.make import EngineRequest, engine_of_graph
@@ -83,6 +85,39 @@ def test_a_dynamic_engine_is_built_for_all_sizes_at_once(exported, tmp_path, met
 
     assert EnginePlan.load(built.plan.path).manifest.size is None
     assert set(built.convolutions) == {Precision.FP32}
+
+
+@pytest.mark.slow
+def test_what_the_builder_is_told_makes_another_engine(exported, tmp_path):
+    graph = exported(Method.FCN)
+    request = EngineRequest(
+        precision=None, runtime=Runtime.TENSORRT_RTX, store=Store(tmp_path / "a")
+    )
+    told = replace(request, builder=EngineOptions(workspace_bytes=1 << 28, optimization_level=1))
+    log = tmp_path / "build.log"
+
+    usual = engine_of_graph(graph, request)
+    other = engine_of_graph(graph, told)
+    again = engine_of_graph(graph, told)
+    logged = engine_of_graph(graph, replace(told, save_log=log))
+
+    assert min(usual.seconds, other.seconds, logged.seconds) > 0  # a log is of a build
+    assert again.seconds == 0
+    assert "Layers:" in log.read_text()
+
+
+def test_onnxruntime_is_told_nothing_of_tensorrts(exported, tmp_path):
+    request = EngineRequest(
+        precision=None,
+        runtime=Runtime.ONNXRUNTIME,
+        store=Store(tmp_path),
+        builder=EngineOptions(tf32=True),
+    )
+
+    with pytest.raises(SegdeployError, match="are TensorRT's; onnxruntime has none"):
+        engine_of_graph(exported(Method.FCN), request)
+
+    assert not list(tmp_path.rglob("*.ort"))
 
 
 @pytest.mark.slow
