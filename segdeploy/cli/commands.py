@@ -195,6 +195,8 @@ def build_engine(
     )
     if wanted is not None and not int8:
         raise typer.BadParameter("--min-miou and --min-iou go with --int8")
+    if wanted is not None and save_log is not None:
+        raise typer.BadParameter("--save-log is of one build, a floor takes many")
     from segdeploy.cli.tables import built_facts, built_json
     from segdeploy.pipeline.engines import best_runtime
     from segdeploy.pipeline.make import EngineRequest, make_engine_of

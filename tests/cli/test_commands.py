@@ -59,6 +59,7 @@ def test_the_version_is_printed(segdeploy):
         ("build-engine", "demo", "--fp16", "--int8"),
         ("build-engine", "demo", "--target", "tvm"),
         ("build-engine", "demo", "--target", "tensorrt-rtx", "--workspace", "4 gigabytes"),
+        ("build-engine", "demo", "--int8", "--min-miou", "99%", "--save-log", "build.log"),
         ("predict", "demo", "a.png"),
         ("predict", "demo", "a.png", "-o", "out", "--mode", "tiles"),
         ("predict", "demo", "a.png", "-o", "out", "--crop", "64x64"),
