@@ -4,6 +4,8 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import onnx_ir as ir
 import pytest
 
 from segdeploy.artifacts import EnginePlan, Graph, Store
@@ -20,6 +22,7 @@ from segdeploy.pipeline.make import (
     make_engine,
     make_engine_of,
 )
+from segdeploy.rewrite import passes
 from segdeploy.runtime import open_session
 from segdeploy.spec import Method, Output, Precision, Runtime, Size
 
@@ -194,6 +197,28 @@ def test_an_int8_graph_is_built_as_it_is(int8, store):
 
     assert again.plan == int8.plan
     assert again.seconds == 0
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.INT8])
+def test_an_engine_whose_rewrites_change_the_logits_is_not_built(
+    int8, store, exported, monkeypatch, tmp_path, precision
+):
+    def spoil(model: ir.Model) -> int:
+        """Everything a tenth larger that has a float for each channel."""
+        floats = [v for v in model.graph.initializers.values() if v.dtype == ir.DataType.FLOAT]
+        changed = [value for value in floats if value.const_value.size > 1]
+        for value in changed:
+            value.const_value = ir.tensor(value.const_value.numpy() * np.float32(1.1))
+        return len(changed)
+
+    monkeypatch.setattr(passes, "ON_CPU", (spoil,))
+    quantized = next(store.root.rglob("int8*.onnx"))
+    graph = exported(Method.FCN) if precision is Precision.FP32 else read_graph(quantized)
+
+    with pytest.raises(SegdeployError, match=r"its logits differ by .* nothing was built"):
+        engine_of_graph(graph, ask(store, precision=None, out=tmp_path / "spoiled.ort"))
+
+    assert not (tmp_path / "spoiled.ort").exists()
 
 
 def test_int8_needs_images_where_the_model_names_no_data_set(store, exported):
