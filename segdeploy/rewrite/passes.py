@@ -17,6 +17,7 @@ from segdeploy.rewrite.integer_logits import finish_in_integers
 from segdeploy.rewrite.integer_resize import resize_in_integers
 from segdeploy.rewrite.mask_on_host import leave_mask_to_host
 from segdeploy.rewrite.padding_bands import leave_out_padding
+from segdeploy.rewrite.pixel_border import leave_out_mark
 from segdeploy.rewrite.pooled_branches import fold_pooled_branches
 from segdeploy.rewrite.shared_constants import share_constants
 from segdeploy.rewrite.winograd import apply_winograd
@@ -32,7 +33,12 @@ ON_CPU: tuple[Rewrite, ...] = (
     start_blocked_layout,
 )
 # Of a quantized graph in the form of ONNX Runtime; elsewhere they find nothing.
-IN_INTEGERS: tuple[Rewrite, ...] = (leave_out_padding, resize_in_integers, finish_in_integers)
+IN_INTEGERS: tuple[Rewrite, ...] = (
+    leave_out_mark,
+    leave_out_padding,
+    resize_in_integers,
+    finish_in_integers,
+)
 PASSES: dict[Tuning, tuple[Rewrite, ...]] = {
     Tuning.PLAIN: (),
     Tuning.ANY: (*ANYWHERE, share_constants),

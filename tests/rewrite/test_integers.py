@@ -8,6 +8,7 @@ from segdeploy.rewrite.cost import measure_cost
 from segdeploy.rewrite.integer_logits import finish_in_integers
 from segdeploy.rewrite.integer_resize import resize_in_integers
 from segdeploy.rewrite.padding_bands import leave_out_padding
+from segdeploy.rewrite.pixel_border import leave_out_mark
 from segdeploy.spec import Size
 
 MIDDLE = np.array(128, np.uint8)
@@ -84,6 +85,62 @@ def test_other_convolutions_stay_whole(small, attributes, shape):
     model = small.build(*dilated(4, **attributes), shape=shape, dtype=TensorProto.UINT8)
 
     small.rewritten(model, leave_out_padding, 0)
+
+
+def marked(ends=(0, 0, 0, 0, 0, 1, 0, 0), **attributes):
+    """Pixels with a channel of 192 beside them, convolved with a stride of two."""
+    dice = np.random.default_rng(4)
+    node, constants = weights(dice, 6, 4, 3, 3)
+    bias = helper.make_node("DequantizeLinear", ["b", "sb", "zb"], ["b_dq"], axis=0)
+    constants |= {
+        "b": dice.integers(-1000, 1000, 6, np.int32),
+        "sb": (constants["sw"] * np.float32(0.05)).astype(np.float32),
+        "zb": np.zeros(6, np.int32),
+        "ends": np.array(ends),
+        "mark": np.array(192, np.uint8),
+    }
+    pad = helper.make_node("Pad", ["pixels", "ends", "mark"], ["x"])
+    how = {"strides": [2, 2], "pads": [1] * 4} | attributes
+    convolution = helper.make_node("Conv", ["x_dq", "w_dq", "b_dq"], ["floating"], **how)
+    nodes, constants = q_dq(node, bias, convolution, **constants)
+    start = helper.make_node("Identity", ["input"], ["pixels"])
+    nodes = [start, pad, *nodes]
+    return nodes, constants
+
+
+def of_pixels(small, given, shape):
+    """The graph reads `input`; helpers call what they feed `x`."""
+    nodes, constants = given
+    for node in nodes:
+        for names in (node.input, node.output):
+            for index, name in enumerate(names):
+                names[index] = {"input": "x", "x": "four"}.get(name, name)
+    return small.build(nodes, constants, shape=shape, dtype=TensorProto.UINT8)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 8, 12), (1, 3, 4, 4)])
+def test_without_the_mark_the_integers_are_the_same(small, pixels, shape):
+    model = of_pixels(small, marked(), shape)
+
+    unmarked = small.rewritten(model, leave_out_mark)
+
+    x = pixels(*shape)
+    assert "Pad" not in small.operators(unmarked)
+    np.testing.assert_array_equal(small.run(unmarked, x), small.run(model, x))
+
+
+@pytest.mark.parametrize(
+    ("given", "shape"),
+    [
+        (marked(), (1, 3, 7, 8)),
+        (marked(), (1, 3, "height", 8)),
+        (marked(strides=[1, 1]), (1, 3, 8, 8)),
+        (marked(pads=[0] * 4), (1, 3, 8, 8)),
+    ],
+    ids=["odd", "of any size", "another stride", "not padded"],
+)
+def test_other_pixels_keep_their_mark(small, given, shape):
+    small.rewritten(of_pixels(small, given, shape), leave_out_mark, 0)
 
 
 def resized(scale, mode="linear", place="half_pixel"):
