@@ -20,12 +20,11 @@ of the process, and what of it there was before the quantizer began: libraries a
 """
 
 import json
-import math
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
@@ -38,22 +37,20 @@ from typing import Annotated, Any
 import numpy as np
 import onnx
 import typer
+from graph_scores import Score, run_graph, score
 
 from segdeploy import __version__
 from segdeploy.artifacts import Graph, Store, writing
 from segdeploy.datasets import Dataset, facts, open_dataset
 from segdeploy.environment import Environment, describe_environment
-from segdeploy.graph import read_model, with_outputs
-from segdeploy.images import network_input
-from segdeploy.metrics import ConfusionMatrix
+from segdeploy.graph import read_model
 from segdeploy.pipeline import calibration as sets
 from segdeploy.pipeline.graphs import QuantizeRequest, quantize_graph
 from segdeploy.pipeline.make import EngineRequest, export_options, make_graph
 from segdeploy.pipeline.source import resolve_source
 from segdeploy.pipeline.statistics import statistics_of
 from segdeploy.quantize.model import QuantizeOptions, quantize_model
-from segdeploy.runtime.onnxruntime import OnnxRuntimeSession
-from segdeploy.spec import LabelMap, Logits, Output, Precision, Runtime, Size
+from segdeploy.spec import Output, Precision, Runtime, Size
 from segdeploy.thresholds import METHODS
 from segdeploy.timing import peak_memory_bytes
 
@@ -88,7 +85,6 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THRE
 HEADER = """\
 | quantizer | mIoU | +- | a class | agree % | SQNR dB | pairs | MB | CPU s | peak MB | before |
 |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"""
-Found = tuple[LabelMap, Logits]  # of one image
 
 
 @dataclass(frozen=True)
@@ -107,6 +103,10 @@ class Calibration:
             whole, ids=ids, content=content, load=lambda: islice(whole.load(), self.images)
         )
 
+    def open_scored(self) -> Dataset:
+        """The split that published scores are of."""
+        return open_dataset(self.dataset, self.data, facts(self.dataset).evaluation_split)
+
 
 @dataclass(frozen=True)
 class Quantized:
@@ -120,108 +120,6 @@ class Quantized:
     before_bytes: int | None = None
     peak_bytes: int | None = None
     error: str = ""
-
-
-@dataclass(frozen=True)
-class Score:
-    """Of one graph over the evaluation split."""
-
-    miou: float  # percent
-    miou_noise: float  # of its change, in points
-    class_change: float  # points
-    agree: float  # percent of the labels
-    sqnr_db: float | None  # None: equal
-    pairs: int  # quantize nodes of activations
-    file_bytes: int
-
-
-def sqnr_db(pairs: Iterable[tuple[Logits, Logits]]) -> float | None:
-    """Signal to quantization noise of (fp32, int8) pairs in decibel, over all of them together."""
-    signal = noise = 0.0
-    for exact, found in pairs:
-        signal += float(np.square(exact, dtype=np.float64).sum())
-        noise += float(np.square(exact.astype(np.float64) - found).sum())
-    return 10 * math.log10(signal / noise) if noise else None
-
-
-def agreement(pairs: Iterable[tuple[LabelMap, LabelMap]]) -> float:
-    """The share of equal labels in percent, over all pairs together."""
-    equal = np.concatenate([(one == other).ravel() for one, other in pairs])
-    return 100 * float(equal.mean())
-
-
-def find_logits(model: onnx.ModelProto) -> str:
-    """What the last Resize before ArgMax reads: behind a Q/DQ pair, if the logits have one."""
-    producers = {output: node for node in model.graph.node for output in node.output}
-    node = next(node for node in model.graph.node if node.op_type == "ArgMax")
-    while node.op_type != "Resize":
-        node = producers[node.input[0]]
-    return str(node.input[0])
-
-
-def count_pairs(model: onnx.ModelProto) -> int:
-    """Quantize nodes of activations; some tools keep floating weights with a pair behind them."""
-    nodes = model.graph.node
-    constants = {tensor.name for tensor in model.graph.initializer}
-    constants |= {node.output[0] for node in nodes if node.op_type == "Constant"}
-    quantized = [node.input[0] for node in nodes if node.op_type == "QuantizeLinear"]
-    return sum(name not in constants for name in quantized)
-
-
-def run_graph(path: Path, like: Graph, dataset: Dataset) -> list[Found]:
-    """Labels and logits of each image; `like` is ours, whose manifest the others lack."""
-    model = onnx.load(path)
-    logits = find_logits(model)
-    exposed = with_outputs(model, [logits]).SerializeToString()
-    results = []
-    with OnnxRuntimeSession(exposed, like.manifest, threads=1) as session:
-        for index in range(len(dataset)):
-            image = network_input(dataset.load_image(index), dataset.scale)
-            found = session.outputs(image[None])
-            results.append((next(iter(found.values()))[0], found[logits][0]))
-    return results
-
-
-def confusions(found: Sequence[Found], dataset: Dataset) -> list[ConfusionMatrix]:
-    """Of each image."""
-    count = len(dataset.classes)
-    return [
-        ConfusionMatrix.from_labels(dataset.load(index).labels, labels, count)
-        for index, (labels, _) in enumerate(found)
-    ]
-
-
-def total(matrices: Sequence[ConfusionMatrix]) -> ConfusionMatrix:
-    """All images together."""
-    return sum(matrices[1:], start=matrices[0])
-
-
-def change_noise(
-    exact: Sequence[ConfusionMatrix], found: Sequence[ConfusionMatrix], draws: int = 200
-) -> float:
-    """The standard deviation of the change of the mIoU in points: images drawn with replacement."""
-    dice = np.random.default_rng(0)
-    changes = []
-    for _ in range(draws):
-        chosen = dice.integers(0, len(exact), len(exact))
-        before, after = (total([side[k] for k in chosen]).miou() for side in (exact, found))
-        changes.append(100 * (after - before))
-    return float(np.std(changes))
-
-
-def score(path: Path, found: Sequence[Found], exact: Sequence[Found], dataset: Dataset) -> Score:
-    """Compare what a graph finds with the ground truth, and with what the fp32 graph finds."""
-    before, after = confusions(exact, dataset), confusions(found, dataset)
-    both = list(zip(exact, found, strict=True))
-    return Score(
-        miou=100 * total(after).miou(),
-        miou_noise=change_noise(before, after),
-        class_change=100 * float(np.nanmean(np.abs(total(after).iou() - total(before).iou()))),
-        agree=agreement((one[0], other[0]) for one, other in both),
-        sqnr_db=sqnr_db((one[1], other[1]) for one, other in both),
-        pairs=count_pairs(onnx.load(path)),
-        file_bytes=path.stat().st_size,
-    )
 
 
 def run_peer(tool: str, path: Path, given: str, command: Sequence[str | Path]) -> Quantized:
@@ -331,8 +229,7 @@ def compare(
     os.environ.update(ONE_THREAD)  # of the processes to come
     pythons = {"ort": sys.executable} | dict(entry.split("=", 1) for entry in peer or ())
     calibration = Calibration(dataset, data, images)
-    opened, split = calibration.open(), facts(dataset).evaluation_split
-    scored = open_dataset(dataset, data, split)
+    opened, scored = calibration.open(), calibration.open_scored()
     with TemporaryDirectory() as temporary:
         graph = make_floating(model, checkpoint, size, keep or Path(temporary))
         inputs = graph.path.with_name("inputs.npz")
@@ -351,9 +248,7 @@ def compare(
                 found = score(made.path, results, exact, scored)
             print(table_line(made, found), flush=True)
             rows.append(asdict(made) | {"path": made.path.name} | (asdict(found) if found else {}))
-    write_results(
-        out, environment, graph, opened, f"{len(scored)} images of {dataset}/{split}", rows
-    )
+    write_results(out, environment, graph, opened, scored, rows)
 
 
 @app.command()
@@ -368,8 +263,8 @@ def steps(
 ) -> None:
     """Ours in TensorRT's form: each way to read a range, and without each step before rounding."""
     environment = describe_environment()
-    opened, split = Calibration(dataset, data, images).open(), facts(dataset).evaluation_split
-    scored = open_dataset(dataset, data, split)
+    calibration = Calibration(dataset, data, images)
+    opened, scored = calibration.open(), calibration.open_scored()
     with TemporaryDirectory() as temporary:
         graph = make_floating(model, checkpoint, size, Path(temporary))
         statistics = statistics_of(graph, opened, Store(Path(temporary)))
@@ -382,9 +277,7 @@ def steps(
             found = score(made.path, run_graph(made.path, graph, scored), exact, scored)
             print(table_line(made, found), flush=True)
             rows.append({"name": name, **asdict(found)})
-    write_results(
-        out, environment, graph, opened, f"{len(scored)} images of {dataset}/{split}", rows
-    )
+    write_results(out, environment, graph, opened, scored, rows)
 
 
 def write_results(
@@ -392,7 +285,7 @@ def write_results(
     environment: Environment,
     graph: Graph,
     opened: sets.CalibrationImages,
-    scored: str,
+    scored: Dataset,
     rows: list[dict[str, Any]],
 ) -> None:
     """Everything that was measured, and where."""
@@ -400,7 +293,7 @@ def write_results(
         "environment": environment.to_dict(),
         "graph": graph.manifest.to_strings(),
         "calibration": f"{len(opened.ids)} images of {opened.split}",
-        "scored": scored,
+        "scored": f"{len(scored)} images of {scored.name}/{facts(scored.name).evaluation_split}",
         "rows": rows,
     }
     with writing(out) as place:

@@ -27,9 +27,7 @@ def resize_in_integers(model: ir.Model) -> int:
         if source is None or result is None:
             continue
         draft = Draft(f"{result.value.name}.doubled")
-        quantize = result.value.producer()
-        assert quantize is not None
-        draft.replace(quantize, _doubled(draft, operand(node), source, result))
+        result.replace(draft, _doubled(draft, operand(node), source, result))
         changed += 1
     return changed
 

@@ -45,6 +45,23 @@ class Integers:
         """Floating numbers as integers of the same meaning."""
         return draft.make("QuantizeLinear", [value, self.scale, self.zero], name)
 
+    def replace(self, draft: Draft, value: ir.Value) -> None:
+        """Let a value of the draft stand for these integers, which a QuantizeLinear wrote."""
+        quantize = self.value.producer()
+        assert quantize is not None
+        draft.replace(quantize, value)
+
+
+@dataclass(frozen=True)
+class IntegerConvolution:
+    """A convolution from integers to integers."""
+
+    node: ir.Node
+    source: Integers
+    weights: Integers
+    array: NDArray[np.int8]  # (O, I, h, w), the weights
+    result: Integers
+
 
 def made_of(value: ir.Value | None) -> Integers | None:
     """The integers that a value is dequantized from."""
@@ -74,6 +91,15 @@ def weights_in(node: ir.Node) -> tuple[Integers, NDArray[Any]] | None:
     if found is None or array is None or array.dtype != np.int8 or found.zeros.any():
         return None
     return found, array
+
+
+def integer_convolution(node: ir.Node) -> IntegerConvolution | None:
+    """The node as such, if it is one."""
+    weights = weights_in(node)
+    source, result = (activation_of(node.inputs[0]), result_of(node)) if weights else (None, None)
+    if weights is None or source is None or result is None:
+        return None
+    return IntegerConvolution(node, source, *weights, result)
 
 
 def _of(node: ir.Node, value: ir.Value) -> Integers | None:

@@ -3,6 +3,7 @@
 import json
 import sys
 
+import graph_scores
 import numpy as np
 import pytest
 import quantizers
@@ -50,8 +51,8 @@ def test_noise_is_summed_over_all_images_before_the_ratio():
     exact = np.array([[10.0, 0.0]], np.float32), np.array([[0.0, 0.0, 0.0]], np.float32)
     found = np.array([[9.0, 0.0]], np.float32), np.array([[0.0, 0.0, 0.0]], np.float32)
 
-    noisy = quantizers.sqnr_db(zip(exact, found, strict=True))
-    equal = quantizers.sqnr_db(zip(exact, exact, strict=True))
+    noisy = graph_scores.sqnr_db(zip(exact, found, strict=True))
+    equal = graph_scores.sqnr_db(zip(exact, exact, strict=True))
 
     assert noisy == pytest.approx(20)  # 10 log10(100 / 1)
     assert equal is None
@@ -60,7 +61,7 @@ def test_noise_is_summed_over_all_images_before_the_ratio():
 def test_agreement_counts_pixels_not_images():
     small, large = np.zeros((1, 1), np.uint8), np.zeros((1, 3), np.uint8)
 
-    share = quantizers.agreement([(small, small + 1), (large, large)])
+    share = graph_scores.agreement([(small, small + 1), (large, large)])
 
     assert share == 75
 
@@ -71,8 +72,8 @@ def test_a_change_that_is_the_same_on_every_image_has_no_noise():
     one = ConfusionMatrix.from_labels(truth, truth, 3)
     other = ConfusionMatrix.from_labels(truth, found, 3)
 
-    same = quantizers.change_noise([one] * 4, [other] * 4)
-    mixed = quantizers.change_noise([one] * 4, [one, one, other, other])
+    same = graph_scores.change_noise([one] * 4, [other] * 4)
+    mixed = graph_scores.change_noise([one] * 4, [one, one, other, other])
 
     assert same == 0
     assert mixed > 1
@@ -88,11 +89,11 @@ def test_a_change_that_is_the_same_on_every_image_has_no_noise():
     ],
 )
 def test_logits_are_what_is_resized_before_the_labels(paired, name):
-    assert quantizers.find_logits(head(paired=paired)) == name
+    assert graph_scores.find_logits(head(paired=paired)) == name
 
 
 def test_pairs_of_weights_are_not_counted():
-    assert quantizers.count_pairs(head(paired=("w", "logits"))) == 1
+    assert graph_scores.count_pairs(head(paired=("w", "logits"))) == 1
 
 
 def test_a_tool_that_fails_says_its_last_line(tmp_path):
