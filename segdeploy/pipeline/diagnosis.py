@@ -20,7 +20,7 @@ from segdeploy.pipeline.calibration import (
     graph_batch,
     open_calibration,
 )
-from segdeploy.pipeline.statistics import known_statistics, statistics_of
+from segdeploy.pipeline.statistics import statistics_of
 from segdeploy.progress import track
 from segdeploy.spec import ClassSet, Image, LabelMap, Precision, Size
 
@@ -83,11 +83,14 @@ def examined_statistics(
     graph: Graph, calibration: CalibrationImages, data: Path, store: Store
 ) -> tuple["Statistics", tuple[str, ...]]:
     """Statistics from the store, or of images that are examined first; and what is odd of them."""
-    known = known_statistics(graph, calibration, store)
-    if known is not None:
-        return known, ()
-    warnings = examine(graph, calibration, data)
-    return statistics_of(graph, calibration, store), warnings
+    warnings: tuple[str, ...] = ()
+
+    def look() -> None:
+        nonlocal warnings
+        warnings = examine(graph, calibration, data)
+
+    statistics = statistics_of(graph, calibration, store, before=look)
+    return statistics, warnings
 
 
 def diagnose_scales(

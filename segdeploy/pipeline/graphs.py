@@ -1,6 +1,6 @@
 """From a checkpoint to a graph, and from a floating graph to an int8 one."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,7 +134,7 @@ class QuantizeRequest:
     runtime: Runtime
     keep_fp32: tuple[str, ...] = ()  # beside what the calibration set keeps
     full_range: bool = False  # for ONNX Runtime on a CPU alone
-    statistics: "Statistics | None" = None  # None: those in the store, or collected
+    statistics: "Callable[[], Statistics] | None" = None  # None: those in the store, or collected
     store: Store = field(default_factory=Store)
 
 
@@ -164,31 +164,25 @@ def quantize_options(request: QuantizeRequest) -> "QuantizeOptions":
     )
 
 
-def quantized_already(graph: Graph, request: QuantizeRequest, out: Path) -> Graph | None:
-    """The int8 graph at `out`, if it was made of the very same input."""
-    return _existing(out, _int8_request(graph, request))
-
-
-def _int8_request(graph: Graph, request: QuantizeRequest) -> str:
-    return request_hash(
-        graph=graph.manifest.request,
-        images=request.calibration.content,
-        options=quantize_options(request),
-        segdeploy=__version__,
-    )
-
-
 def quantize_graph(graph: Graph, request: QuantizeRequest, out: Path) -> Graph:
     """Calibrate a floating graph and write its int8 form, if it is not there yet."""
     from segdeploy.graph import read_model, save_graph
     from segdeploy.quantize.model import quantize_model
 
     calibration, options = request.calibration, quantize_options(request)
-    hashed = _int8_request(graph, request)
+    hashed = request_hash(
+        graph=graph.manifest.request,
+        images=calibration.content,
+        options=options,
+        segdeploy=__version__,
+    )
     if (present := _existing(out, hashed)) is not None:
         return present
     check_floating(graph)
-    statistics = request.statistics or statistics_of(graph, calibration, request.store)
+    if request.statistics is None:
+        statistics = statistics_of(graph, calibration, request.store)
+    else:
+        statistics = request.statistics()
     quantized = quantize_model(read_model(graph.path), statistics, options)
     kept = f", {len(options.keep_fp32)} kept floating" if options.keep_fp32 else ""
     manifest = replace(

@@ -11,12 +11,10 @@ from segdeploy.pipeline.diagnosis import examined_statistics
 from segdeploy.pipeline.engines import Built, build_engine
 from segdeploy.pipeline.graphs import (
     QuantizeRequest,
-    check_floating,
     existing_or_exported,
     in_form_of,
     quantize_graph,
     quantize_trained,
-    quantized_already,
 )
 from segdeploy.pipeline.source import Source, resolve_source
 from segdeploy.spec import Device, Output, Precision, Runtime, Size, Tuning
@@ -24,6 +22,7 @@ from segdeploy.spec import Device, Output, Precision, Runtime, Size, Tuning
 if TYPE_CHECKING:
     from segdeploy.engine.options import EngineOptions
     from segdeploy.export import ExportOptions
+    from segdeploy.histograms import Statistics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,19 +149,25 @@ def _in_precision(graph: Graph, request: EngineRequest) -> tuple[Graph, tuple[st
         )
     chosen = request.calibration or default_calibration(graph.manifest.dataset)
     variant = int8_variant(graph, full_range=request.full_range)
+    calibration = open_calibration(chosen, request.data)
+    warnings: tuple[str, ...] = ()
+
+    def statistics() -> "Statistics":
+        nonlocal warnings
+        found, warnings = examined_statistics(graph, calibration, request.data, request.store)
+        return found
+
     how = QuantizeRequest(
-        calibration=open_calibration(chosen, request.data),
+        calibration=calibration,
         runtime=request.runtime,
         keep_fp32=request.keep_fp32,
         full_range=request.full_range,
         store=request.store,
+        statistics=statistics,
     )
     out = request.store.graph(model, f"{variant}.{request.runtime}")
-    if (present := quantized_already(graph, how, out)) is not None:
-        return present, ()
-    check_floating(graph)
-    statistics, warnings = examined_statistics(graph, how.calibration, request.data, request.store)
-    return quantize_graph(graph, replace(how, statistics=statistics), out), warnings
+    quantized = quantize_graph(graph, how, out)
+    return quantized, warnings  # which are known only now
 
 
 def int8_variant(graph: Graph, *, full_range: bool) -> str:

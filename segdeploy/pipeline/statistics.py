@@ -1,6 +1,7 @@
 """Statistics of a graph over a calibration set: collected once, kept by content, in parts."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -54,6 +55,7 @@ def statistics_of(
     store: Store,
     *,
     shard: tuple[int, int] = WHOLE,
+    before: Callable[[], None] | None = None,
 ) -> "Statistics":
     """Collect the statistics, or find them in the store.
 
@@ -62,6 +64,7 @@ def statistics_of(
         calibration: the images.
         store: where statistics are kept.
         shard: (k, n): every n-th image from the k-th on, counted from 0.
+        before: is called where there are none, before any image is counted.
     """
     from segdeploy.graph import cut_graph, read_model
     from segdeploy.placement import activations_to_quantize
@@ -75,6 +78,8 @@ def statistics_of(
     found = _read(place, ingredients.key)
     if found is not None:
         return found
+    if before is not None:
+        before()
     runner = PieceByPiece(cut_graph(model, activations_to_quantize(model)))
     del model  # the weights are in the runner now
     partial = place.with_suffix(".partial.npz")
@@ -102,16 +107,6 @@ def statistics_of(
     _describe(place, ingredients, calibration)
     partial.unlink(missing_ok=True)
     return statistics
-
-
-def known_statistics(
-    graph: Graph, calibration: CalibrationImages, store: Store
-) -> "Statistics | None":
-    """Those in the store, if they were collected already."""
-    from segdeploy.graph import read_model
-
-    key = ingredients_of(graph, read_model(graph.path), calibration).key
-    return _read(place_of(key, store), key)
 
 
 def merge_statistics(paths: list[Path]) -> "Statistics":

@@ -139,7 +139,7 @@ class Workbench:
             keep_fp32=(*self.engine.keep_fp32, *floating),
             full_range=self.engine.full_range,
             store=self.engine.store,
-            statistics=self._statistics,
+            statistics=lambda: self._statistics,
         )
         return quantize_graph(self.base, request, out)
 

@@ -9,6 +9,7 @@ from segdeploy.errors import SegdeployError
 from segdeploy.placement import QuantizationForm
 from segdeploy.quantize.cpu_form import to_cpu_form
 from segdeploy.quantize.draft import Draft
+from segdeploy.quantize.rounding import SMALLEST_SCALE
 from segdeploy.trained import TrainedConvolution
 
 
@@ -44,7 +45,8 @@ def quantize_as_trained(
                 name = f"{node.input[0]}_of_{node.output[0]}"
                 pairs[key] = draft.add_pair(*key, name=name)
             node.input[0] = pairs[key]
-            scale = known.scale.astype(draft.dtype)
+            # A channel that BatchNorm turned off has a scale of zero, which no runtime takes.
+            scale = np.maximum(known.scale, SMALLEST_SCALE).astype(draft.dtype)
             node.input[1] = draft.add_weights(node.output[0], known.integers, scale)
         draft.nodes.append(node)
     missing = by_weight.keys() - found

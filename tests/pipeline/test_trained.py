@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from onnx import numpy_helper
 
 from segdeploy.accuracy import AccuracyFloor
 from segdeploy.artifacts import Store
@@ -139,6 +140,21 @@ def test_the_graph_computes_what_training_computed(source, images, tmp_path, run
     assert integer_convolutions(read_model(graph.path)) == convolutions
     assert graph.manifest.calibration == f"as trained: {convolutions} convolutions of narrow.pth"
     assert np.square(found - expected).sum() < np.square(floating - expected).sum() / 4
+
+
+def test_a_channel_that_batch_norm_turned_off_is_zero(toml, source, images, tmp_path):
+    content = torch.load(toml.with_suffix(".pth"), weights_only=True)
+    content["state_dict"]["backbone.conv1.bn.weight"][2] = 0
+    path = tmp_path / "narrow.pth"
+    torch.save(content, path)
+    pruned = resolve_source(str(toml), str(path), Store(tmp_path))
+
+    graph = make_graph(pruned, options(), request(pruned, tmp_path))
+
+    model = read_model(graph.path)
+    scales = [t for t in model.graph.initializer if t.name.endswith("weight_scale")]
+    assert all(numpy_helper.to_array(scale).min() > 0 for scale in scales)
+    assert np.isfinite(logits_of(model, graph.manifest, [images])[0]).all()
 
 
 def test_an_engine_is_built_of_it_once(source, images, tmp_path):
