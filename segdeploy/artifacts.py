@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
+from segdeploy.build_record import BuildRecord
 from segdeploy.errors import SegdeployError
+from segdeploy.records import read_record
 from segdeploy.spec import (
     MAX_BATCH,
     MAX_SIDE,
@@ -26,8 +28,8 @@ from segdeploy.spec import (
     Tuning,
 )
 
-T = TypeVar("T")
-SCHEMA = 1
+SCHEMA = 2  # 2: an engine of TensorRT has a record of its build
+ADDED = {"tuning", "rewrites", "mask", "batch_norms", "build"}  # keys that old manifests lack
 PREFIX = "segdeploy."  # of the keys in an ONNX file's metadata_props
 
 
@@ -83,6 +85,7 @@ class Manifest:
     machine: str = ""  # what an engine is tied to: processor or GPU
     source_sha256: str = ""  # of the graph that an engine was built from
     sha256: str = ""  # of the engine file itself
+    build: BuildRecord | None = None  # of an engine of TensorRT
     request: str = ""  # hash of all that went in: equal request, equal artifact
     versions: tuple[tuple[str, str], ...] = ()
     schema: int = SCHEMA
@@ -136,71 +139,12 @@ class Manifest:
         if unknown:
             raise SegdeployError(f"{where}: unknown manifest key {sorted(unknown)[0]!r}")
         try:
-            for text in (f.name for f in fields(cls) if f.type is str and f.name in values):
-                _check_type(text, values[text], str)
-            if values["dataset"] is not None:
-                _check_type("dataset", values["dataset"], str)
-            size, batch, runtime = values["size"], values["batch"], values["runtime"]
-            classes, normalization = values["classes"], values["normalization"]
-            return cls(
-                **{
-                    **values,
-                    "method": Method(values["method"]),
-                    "precision": Precision(values["precision"]),
-                    "output": Output(values["output"]),
-                    "tuning": Tuning(values.get("tuning", Tuning.PLAIN)),
-                    "rewrites": tuple(map(str, values.get("rewrites", ()))),
-                    "mask": MaskPlace(values.get("mask", MaskPlace.GRAPH)),
-                    "runtime": None if runtime is None else Runtime(runtime),
-                    "size": None if size is None else _size(size),
-                    "batch": None if batch is None else _check_type("batch", batch, int),
-                    "classes": ClassSet(
-                        tuple(str(name) for name in classes["names"]),
-                        tuple((int(r), int(g), int(b)) for r, g, b in classes["palette"]),
-                    ),
-                    "normalization": Normalization(
-                        mean=_triple(normalization["mean"]), std=_triple(normalization["std"])
-                    ),
-                    "batch_norms": tuple(map(_moments, values.get("batch_norms", ()))),
-                    "calibration_images": tuple(map(str, values["calibration_images"])),
-                    "versions": tuple((str(k), str(v)) for k, v in values["versions"]),
-                }
-            )
-        except (KeyError, TypeError, ValueError, OverflowError, SegdeployError) as error:
+            return read_record(cls, values, "the manifest", added=ADDED)
+        except (TypeError, ValueError, OverflowError, SegdeployError) as error:
             raise SegdeployError(
                 f"{where}: its segdeploy manifest is damaged ({type(error).__name__}: {error})",
                 hint="build the artifact again",
             ) from error
-
-
-def _check_type(key: str, value: Any, kind: type[T]) -> T:
-    if type(value) is not kind:  # not isinstance: true is an int
-        raise TypeError(f"{key} is {value!r:.60}, not {kind.__name__}")
-    return value
-
-
-def _size(values: Any) -> Size:
-    height, width = _check_type("size", values, list)
-    return Size(_check_type("height", height, int), _check_type("width", width, int))
-
-
-def _moments(values: Any) -> LayerMoments:
-    found = _check_type("batch_norms", values, dict)
-    return LayerMoments(
-        **{
-            **found,
-            "weight": _check_type("weight", found["weight"], str),
-            "means": tuple(_check_type("mean", value, float) for value in found["means"]),
-            "deviations": tuple(
-                _check_type("deviation", value, float) for value in found["deviations"]
-            ),
-        }
-    )
-
-
-def _triple(values: Any) -> tuple[float, float, float]:
-    first, second, third = values
-    return float(first), float(second), float(third)
 
 
 @dataclass(frozen=True)

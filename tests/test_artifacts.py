@@ -16,7 +16,10 @@ from segdeploy.artifacts import (
     sha256_of,
     writing,
 )
+from segdeploy.build_record import BuildRecord
+from segdeploy.engine_options import EngineOptions, Hardware
 from segdeploy.errors import SegdeployError
+from segdeploy.shapes import ShapeProfile, TensorInfo
 from segdeploy.spec import ClassSet, Method, Normalization, Output, Precision, Runtime, Size
 
 WHERE = Path("some.onnx")
@@ -39,6 +42,27 @@ MANIFEST = Manifest(
     runtime=Runtime.TENSORRT_RTX,
     runtime_version="1.7.1",
     machine="NVIDIA GPUs",
+    build=BuildRecord(
+        os="Linux x86_64",
+        gpu="NVIDIA H100",
+        compute_capability="9.0",
+        inputs=(TensorInfo("image", "uint8", (-1, 256, 512, 3)),),
+        activation_bytes=(1 << 30,),
+        convolutions=(("int8", 43, 0.9),),
+        options=EngineOptions(
+            profiles=(
+                (
+                    ShapeProfile(
+                        tensor="image",
+                        min=(1, 256, 512, 3),
+                        opt=(1, 256, 512, 3),
+                        max=(8, 256, 512, 3),
+                    ),
+                ),
+            ),
+            hardware=Hardware.AMPERE_PLUS,
+        ),
+    ),
     request="0123456789abcdef",
     versions=(("segdeploy", "1.0"), ("torch", "2.13.0")),
 )
@@ -98,7 +122,7 @@ def test_metadata_that_is_no_json_is_refused():
         Manifest.from_strings(properties, WHERE)
 
 
-@pytest.mark.parametrize("schema", [2, 0, -1, "1", 1.5, [1], True])
+@pytest.mark.parametrize("schema", [3, 0, -1, "1", 1.5, [1], True])
 def test_a_newer_or_odd_schema_is_refused(schema):
     with pytest.raises(SegdeployError, match="manifest schema"):
         Manifest.from_dict(as_json(MANIFEST) | {"schema": schema}, WHERE)
@@ -181,6 +205,9 @@ def test_a_missing_key_is_named(key):
         ("request", 5),
         ("color_order", "BGR"),
         ("layout", "NCHW"),
+        ("build", {}),
+        ("build", {"os": "Linux"}),
+        ("build", [1]),
     ],
 )
 def test_a_hostile_value_is_refused_with_the_file_named(key, value):

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from segdeploy.artifacts import Store
+from segdeploy.engine_options import EngineOptions
 from segdeploy.errors import SegdeployError
 from segdeploy.spec import Size
 
 if TYPE_CHECKING:
-    from segdeploy.engine.options import EngineOptions
     from segdeploy.pipeline.modes import Mode
 
 DEFAULT_MODEL = "demo"  # the one whose weights come with the package
@@ -79,12 +79,10 @@ SaveLog = Annotated[
 
 def parse_builder(
     workspace: str | None, level: int | None, capabilities: list[str] | None, *, tf32: bool
-) -> "EngineOptions | None":
+) -> EngineOptions | None:
     """What TensorRT is told; None where nothing was asked for."""
     if workspace is None and level is None and not capabilities and not tf32:
         return None
-    from segdeploy.engine.options import EngineOptions
-
     usual = EngineOptions()
     return EngineOptions(
         workspace_bytes=usual.workspace_bytes if workspace is None else parse_bytes(workspace),

@@ -14,7 +14,7 @@ from segdeploy.cuda import require_driver
 from segdeploy.engine import layers
 from segdeploy.engine.monitor import PERCENT, make_monitor
 from segdeploy.engine.network import Network, parse_graph
-from segdeploy.engine.options import EngineOptions, TensorInfo, check_profiles
+from segdeploy.engine_options import EngineOptions
 from segdeploy.errors import SegdeployError
 from segdeploy.nvinfer import (
     LAYER_LIST,
@@ -27,6 +27,7 @@ from segdeploy.nvinfer import (
     write_log,
 )
 from segdeploy.progress import progress_bar
+from segdeploy.shapes import TensorInfo, check_profiles
 from segdeploy.spec import Precision, Runtime
 
 POLL_S = 0.1  # how long Ctrl-C may go unseen
@@ -186,12 +187,12 @@ def _configure(library: ModuleType, builder: Any, options: EngineOptions) -> Any
         config.clear_flag(library.BuilderFlag.TF32)
     if options.compute_capabilities:
         _set_compute_capabilities(library, config, options.compute_capabilities)
-    if options.profiles:
+    for wanted in options.profiles:
         profile = builder.create_optimization_profile()
-        for shapes in options.profiles:
+        for shapes in wanted:
             profile.set_shape(shapes.tensor, shapes.min, shapes.opt, shapes.max)
         if config.add_optimization_profile(profile) < 0:
-            raise SegdeployError(f"the shape profiles {options.profiles} were refused")
+            raise SegdeployError(f"the shape profile {', '.join(map(str, wanted))} was refused")
     return config
 
 

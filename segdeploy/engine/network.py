@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from segdeploy.engine.layers import Convolution, origins
-from segdeploy.engine.options import TensorInfo
 from segdeploy.errors import SegdeployError
 from segdeploy.nvinfer import drop_driver_line, last_error
+from segdeploy.shapes import TensorInfo
 from segdeploy.spec import Precision
 
 HINTS = {  # what the parser refuses, by words of its message

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,14 +21,13 @@ from segdeploy.artifacts import (
 from segdeploy.cuda import driver_problem
 from segdeploy.datasets import find_facts
 from segdeploy.datasets.scenes import draw_scene
+from segdeploy.engine_options import EngineOptions
 from segdeploy.environment import query_gpus
 from segdeploy.errors import SegdeployError, needs
 from segdeploy.nvinfer import MODULES, load_library
 from segdeploy.pipeline.graphs import logits_of, nominal_size
+from segdeploy.shapes import Profile, ShapeProfile
 from segdeploy.spec import INPUT, MIN_SIDE, MaskPlace, Output, Precision, Runtime, Size, Tuning
-
-if TYPE_CHECKING:
-    from segdeploy.engine.options import EngineOptions, ShapeProfile
 
 MAX_BATCH = 8  # of a dynamic engine
 LARGEST = Size(1024, 2048)
@@ -60,7 +59,7 @@ def build_engine(
     graph: Graph,
     runtime: Runtime,
     out: Path,
-    options: "EngineOptions | None" = None,
+    options: EngineOptions | None = None,
     *,
     save_log: Path | None = None,
 ) -> Built:
@@ -163,11 +162,10 @@ def _build_tensorrt(
     graph: Graph,
     runtime: Runtime,
     out: Path,
-    options: "EngineOptions | None",
+    options: EngineOptions | None,
     save_log: Path | None,
 ) -> Built:
     from segdeploy.engine.builder import build_plan
-    from segdeploy.engine.options import EngineOptions
 
     _check_tuning(graph, Tuning.GPU)
     if graph.manifest.quantization.startswith(Runtime.ONNXRUNTIME):
@@ -224,10 +222,8 @@ def _require_tensorrt() -> None:
         )
 
 
-def _profiles(manifest: Manifest) -> "tuple[ShapeProfile, ...]":
+def _profiles(manifest: Manifest) -> tuple[Profile, ...]:
     """The shapes that a dynamic graph's engine takes: all that the test protocol can ask for."""
-    from segdeploy.engine.options import ShapeProfile
-
     if manifest.size is not None and manifest.batch is not None:
         return ()
     if manifest.size is not None:
@@ -239,11 +235,10 @@ def _profiles(manifest: Manifest) -> "tuple[ShapeProfile, ...]":
         # Upright images turn the long side: both axes must reach it.
         largest = Size(max(facts.scale), max(facts.scale)) if facts and facts.scale else LARGEST
     few, many = (1, MAX_BATCH) if manifest.batch is None else (manifest.batch, manifest.batch)
-    return (
-        ShapeProfile(
-            tensor=INPUT, min=(few, *smallest, 3), opt=(few, *usual, 3), max=(many, *largest, 3)
-        ),
+    shapes = ShapeProfile(
+        tensor=INPUT, min=(few, *smallest, 3), opt=(few, *usual, 3), max=(many, *largest, 3)
     )
+    return ((shapes,),)
 
 
 def _save(graph: Graph, manifest: Manifest, out: Path) -> EnginePlan:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segdeploy.artifacts import Artifact, Graph, Store
+from segdeploy.engine_options import EngineOptions
 from segdeploy.errors import SegdeployError, needs
 from segdeploy.pipeline.calibration import default_calibration, open_calibration
 from segdeploy.pipeline.diagnosis import examined_statistics
@@ -20,7 +21,6 @@ from segdeploy.pipeline.source import Source, resolve_source
 from segdeploy.spec import Device, Output, Precision, Runtime, Size, Tuning
 
 if TYPE_CHECKING:
-    from segdeploy.engine.options import EngineOptions
     from segdeploy.export import ExportOptions
     from segdeploy.histograms import Statistics
 
@@ -37,7 +37,7 @@ class EngineRequest:
     out: Path | None = None  # None: its place in the store
     keep_fp32: tuple[str, ...] = ()  # layers that int8 leaves floating, beside the set's own
     full_range: bool = False  # int8 for ONNX Runtime alone, see `placement.QuantizationForm`
-    builder: "EngineOptions | None" = None  # of TensorRT; None: the usual ones
+    builder: EngineOptions | None = None  # of TensorRT; None: the usual ones
     save_log: Path | None = None  # of what TensorRT's builder said
 
 

@@ -15,9 +15,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from segdeploy.engine import builder
 from segdeploy.engine.builder import build_plan
-from segdeploy.engine.options import EngineOptions, ShapeProfile, TensorInfo
+from segdeploy.engine_options import EngineOptions
 from segdeploy.errors import SegdeployError
 from segdeploy.progress import Advance
+from segdeploy.shapes import ShapeProfile, TensorInfo
 from segdeploy.spec import Precision, Runtime
 
 pytest.importorskip("tensorrt_rtx")
@@ -138,7 +139,7 @@ def test_a_profile_opens_a_dynamic_axis(tmp_path: Path) -> None:
         tensor="image", min=(1, 8, 16, 3), opt=(1, 16, 16, 3), max=(1, 32, 16, 3)
     )
 
-    plan = build(graph, profiles=(profile,), optimization_level=1)
+    plan = build(graph, profiles=((profile,),), optimization_level=1)
 
     assert plan.inputs == (TensorInfo("image", "uint8", (1, -1, 16, 3)),)
 

@@ -7,7 +7,7 @@ import pytest
 
 from segdeploy.artifacts import EnginePlan, Store, sha256_of
 from segdeploy.cuda import driver_problem
-from segdeploy.engine.options import EngineOptions
+from segdeploy.engine_options import EngineOptions
 from segdeploy.errors import SegdeployError
 from segdeploy.images import write_png
 from segdeploy.pipeline.make import EngineRequest, engine_of_graph

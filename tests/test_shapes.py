@@ -1,11 +1,11 @@
-"""Options of a build: what is refused in Python because TensorRT would not say it clearly."""
+"""Shape profiles: what is refused in Python because TensorRT would not say it clearly."""
 
 from typing import Any
 
 import pytest
 
-from segdeploy.engine.options import EngineOptions, ShapeProfile, TensorInfo, check_profiles
 from segdeploy.errors import SegdeployError
+from segdeploy.shapes import ShapeProfile, TensorInfo, check_profiles
 
 DYNAMIC = TensorInfo("image", "uint8", (-1, -1, -1, 3))
 FIXED_SIZE = TensorInfo("image", "uint8", (-1, 512, 1024, 3))
@@ -18,7 +18,7 @@ def profile(**changed: Any) -> ShapeProfile:
 
 
 def test_a_fitting_profile_passes() -> None:
-    check_profiles([DYNAMIC], [profile()])
+    check_profiles([DYNAMIC], [(profile(),), (profile(max=(8, 1024, 2048, 3)),)])
 
 
 def test_a_static_input_needs_no_profile() -> None:
@@ -42,7 +42,7 @@ def test_a_static_input_needs_no_profile() -> None:
             "max 8x256x1024x3 is 256 at axis 1; wanted 512: it is fixed",
             id="fixed axis",
         ),
-        pytest.param(DYNAMIC, [profile(), profile()], "two shape profiles", id="twice"),
+        pytest.param(DYNAMIC, [profile(), profile()], "twice in one profile", id="twice"),
         pytest.param(DYNAMIC, [profile(opt=(512, 1024, 3))], "has 3 axes; wanted 4", id="rank"),
         pytest.param(
             DYNAMIC, [profile(min=(0, 128, 128, 3))], "is 0 at axis 0; wanted 1 or more", id="zero"
@@ -53,21 +53,4 @@ def test_a_profile_trap_is_refused(
     tensor: TensorInfo, profiles: list[ShapeProfile], problem: str
 ) -> None:
     with pytest.raises(SegdeployError, match=problem):
-        check_profiles([tensor], profiles)
-
-
-@pytest.mark.parametrize(
-    ("values", "problem"),
-    [
-        ({"workspace_bytes": 0}, "workspace of 0 bytes"),
-        ({"optimization_level": 6}, "optimization level 6; wanted 0 to 5"),
-        ({"compute_capabilities": ("SM89",)}, "compute capability 'SM89'; wanted MAJOR.MINOR"),
-    ],
-)
-def test_an_option_out_of_range_is_refused(values: dict[str, Any], problem: str) -> None:
-    with pytest.raises(SegdeployError, match=problem):
-        EngineOptions(**values)
-
-
-def test_tf32_is_off_by_default() -> None:
-    assert not EngineOptions().tf32
+        check_profiles([tensor], [tuple(profiles)] if profiles else [])
