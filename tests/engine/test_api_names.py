@@ -1,8 +1,8 @@
 """Every name of the TensorRT API that our code uses exists in every version that we support.
 
 The objects are typed Any, so this reads the source: HOLDS says what each Any of ours is, the table
-says what each attribute gives, and from there the class of every expression follows. A name that
-is computed, as in getattr(flags, name), is not seen.
+says what each attribute gives, and from there the class of every expression follows. Not seen: a
+name that is computed, as in getattr(flags, name), and what comes out of zip, with or a dict.
 
     python tests/engine/test_api_names.py MODULE    # which names of the table MODULE lacks
 """
@@ -47,6 +47,7 @@ HOLDS = {
     "_configure()": "IBuilderConfig",
     "_load_engine()": "ICudaEngine",
     "_log()": "ILogger",
+    "load_library()": LIBRARY,
     "make_monitor()": "IProgressMonitor",
     "open_log()": "ILogger",
 }
@@ -64,7 +65,7 @@ class Table:
     def __init__(self, path: Path) -> None:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
         self.versions: list[str] = content["versions"]
-        self.gives: dict[str, str] = {}  # the class of a name's value; "" + "." + ... is no name
+        self.gives: dict[str, str] = {}  # the class of a name's value, or of its elements
         self.names: set[str] = set()
         for owner, attributes in content["names"].items():
             prefix = "" if owner == "library" else f"{owner}."
@@ -189,9 +190,9 @@ class Reader:
                             if not method.name.startswith("_")
                         ]
                 case ast.Call(
-                    func=ast.Name(id="hasattr" | "getattr"),
-                    args=[value, ast.Constant(value=str(attribute)), *_],
-                ):
+                    func=ast.Name(id=function),
+                    args=[value, ast.Constant(value=str(attribute)), *default],
+                ) if function == "hasattr" or (function == "getattr" and default):
                     owner = self._class(value, types)
                     if owner is not None:
                         guards.add(_join(owner, attribute))
