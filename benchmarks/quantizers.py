@@ -39,7 +39,7 @@ import onnx
 import typer
 from graph_scores import Score, run_graph, score
 
-from segdeploy import __version__
+from segdeploy.version import __version__
 from segdeploy.artifacts import Graph, Store, writing
 from segdeploy.datasets import Dataset, facts, open_dataset
 from segdeploy.environment import Environment, describe_environment

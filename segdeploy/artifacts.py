@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 from segdeploy.build_record import BuildRecord
-from segdeploy.errors import SegdeployError
+from segdeploy.errors import MisfitError, SegdeployError
 from segdeploy.records import read_record
 from segdeploy.spec import (
     MAX_BATCH,
@@ -175,6 +175,18 @@ class EnginePlan:
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read the manifest and refuse a plan that is not the file it describes."""
+        plan = cls.describe(path)
+        found = sha256_of(path)
+        if found != plan.manifest.sha256:
+            raise MisfitError(
+                f"{path}: sha256 is {found[:12]}, its manifest says {plan.manifest.sha256[:12]}",
+                hint="the file is damaged or was replaced: build the engine again, or --rebuild",
+            )
+        return plan
+
+    @classmethod
+    def describe(cls, path: Path) -> Self:
+        """Read the manifest alone; the plan itself may be damaged."""
         if not path.is_file():
             raise SegdeployError(f"{path}: no such file", hint="segdeploy build-engine writes it")
         beside = path.with_name(path.name + ".json")
@@ -188,14 +200,7 @@ class EnginePlan:
             raise SegdeployError(f"{beside}: is not JSON ({error})") from error
         if not isinstance(values, dict):
             raise SegdeployError(f"{beside}: holds no JSON object")
-        plan = cls(path, Manifest.from_dict(values, beside))
-        found = sha256_of(path)
-        if found != plan.manifest.sha256:
-            raise SegdeployError(
-                f"{path}: sha256 is {found[:12]}, its manifest says {plan.manifest.sha256[:12]}",
-                hint="the file is damaged or was replaced: build the engine again",
-            )
-        return plan
+        return cls(path, Manifest.from_dict(values, beside))
 
 
 Artifact = Graph | EnginePlan

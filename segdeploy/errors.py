@@ -26,13 +26,21 @@ class SegdeployError(Exception):
         return self.problem
 
 
+class MisfitError(SegdeployError):
+    """An engine that does not fit this machine, or is damaged; building it again helps."""
+
+
+class BusyError(SegdeployError):
+    """More work is waiting than was allowed; a service answers 503 and its caller tries again."""
+
+
 def _rebuild(kind: type[SegdeployError], problem: str, hint: str) -> SegdeployError:
     return kind(problem, hint=hint)
 
 
 @contextmanager
 def needs(*packages: str, extra: str) -> Iterator[None]:
-    """Turn a missing heavy package into an error that names the extra to install."""
+    """Turn a heavy package that is missing or broken into an error that names the extra."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -42,4 +50,9 @@ def needs(*packages: str, extra: str) -> Iterator[None]:
         raise SegdeployError(
             f"this needs the package {missing}, which is not installed",
             hint=f"pip install 'segdeploy[{extra}]'",
+        ) from error
+    except (ImportError, OSError) as error:  # installed, but its shared libraries do not load
+        raise SegdeployError(
+            f"the package {packages[0]} is installed but cannot be loaded ({error})",
+            hint=f"pip install --force-reinstall 'segdeploy[{extra}]'",
         ) from error

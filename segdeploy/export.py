@@ -13,7 +13,6 @@ import numpy as np
 import onnx
 import torch
 
-from segdeploy import __version__
 from segdeploy.artifacts import Graph, LayerMoments, Manifest, request_hash
 from segdeploy.errors import SegdeployError
 from segdeploy.graph import OPSET, save_graph
@@ -33,6 +32,7 @@ from segdeploy.spec import (
     Size,
     Tuning,
 )
+from segdeploy.version import __version__
 
 # Least share of equal labels, and largest logit difference as a part of the logit range, against
 # PyTorch in float32. Measured on random weights, which are harder than trained ones: fp32 at least

@@ -43,8 +43,15 @@ def labels_from_logits(
     return labels
 
 
-def batch_labels(logits: Logits, network: Size, original: Size, *, threads: int = 1) -> Labels:
-    """The same for a batch: (N, C, h, w) float32 -> (N, H, W).
+def batch_labels(
+    logits: Logits,
+    network: Size,
+    original: Size,
+    *,
+    threads: int = 1,
+    out: Labels | None = None,
+) -> Labels:
+    """The same for a batch: (N, C, h, w) float32 -> (N, H, W), into `out` if it is given.
 
     The first call waits for `compile_loops`.
 
@@ -58,7 +65,7 @@ def batch_labels(logits: Logits, network: Size, original: Size, *, threads: int 
         raise ValueError(f"logits of {classes} classes; uint8 labels hold {IGNORE} and `ignore`")
     scores = np.require(logits, requirements=["C", "W", "A"])
     rows, columns = _tables(Size(*sides), network, original)
-    labels = np.empty((count, *original), np.uint8)
+    labels = np.empty((count, *original), np.uint8) if out is None else out
     # Shares of the row tiles of all images, one after the other.
     edges = [count * len(rows.first) * k // threads for k in range(threads + 1)]
     shares = [share for share in pairwise(edges) if share[0] < share[1]]

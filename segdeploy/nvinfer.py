@@ -5,7 +5,9 @@ TensorRT reports most failures by returning None or False; the reason is only in
 
 import functools
 import importlib
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -37,14 +39,8 @@ def load_library(runtime: Runtime) -> ModuleType:
             f"{runtime} builds no TensorRT engine", hint=f"choose one of {', '.join(MODULES)}"
         )
     name = MODULES[runtime]
-    try:
-        with needs(name, extra=str(runtime)):
-            library = importlib.import_module(name)
-    except (ImportError, OSError) as error:  # installed, but its shared libraries do not load
-        raise SegdeployError(
-            f"the package {name} is installed but cannot be loaded ({error})",
-            hint=f"pip install --force-reinstall 'segdeploy[{runtime}]'",
-        ) from error
+    with needs(name, extra=str(runtime)):
+        library = importlib.import_module(name)
     major = str(library.__version__).partition(".")[0]
     if runtime is Runtime.TENSORRT and int(major) < FIRST_MAJOR:
         raise SegdeployError(
@@ -72,13 +68,26 @@ def _log(library: ModuleType) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.lines: list[LogLine] = []
+            self.apart = threading.local()
 
         def log(self, severity: Any, message: str) -> None:
             # Of the thousands of verbose messages, one matters.
             if severity.name != "VERBOSE" or message.startswith(LAYER_LIST):
-                self.lines.append(LogLine(severity.name, message))
+                apart = getattr(self.apart, "lines", None)
+                (self.lines if apart is None else apart).append(LogLine(severity.name, message))
 
     return Log()
+
+
+@contextmanager
+def heard(log: Any) -> Iterator[list[LogLine]]:
+    """Gather apart what this thread makes the library say: sessions run in many threads."""
+    lines: list[LogLine] = []
+    log.apart.lines = lines
+    try:
+        yield lines
+    finally:
+        log.apart.lines = None
 
 
 def last_error(lines: Sequence[LogLine]) -> str:

@@ -24,13 +24,6 @@ SOURCE = "MMSegmentation 1.2.2, configs/mobilenet_v2/README.md"  # of every refe
 TRAINED = "trained"
 NONE = "-"
 
-_RUNTIMES = {
-    Runtime.PYTORCH: "PyTorch",
-    Runtime.ONNXRUNTIME: "ONNX Runtime",
-    Runtime.TENSORRT: "TensorRT",
-    Runtime.TENSORRT_RTX: "TensorRT-RTX",
-}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
@@ -97,7 +90,7 @@ class Measurement:
     @property
     def runtime_name(self) -> str:
         """As its makers spell it."""
-        return _RUNTIMES[self.runtime]
+        return self.runtime.display_name
 
     def to_row(self) -> dict[str, Any]:
         """One flat JSON row: the facts, what is read off the times, and the times themselves."""
@@ -264,7 +257,7 @@ def _measured_row(report: Report, m: Measurement) -> _Row:
         name=m.name,
         runtime=m.runtime_name,
         precision=m.precision.value,
-        device=m.device.value,
+        device=m.device,
         resolution=m.resolution if m.batch == 1 else f"{m.resolution}, batch {m.batch}",
         miou="not measured" if m.miou is None else f"{m.miou:.2f}",
         miou_change=_number(report.miou_change(m), "+.2f"),
@@ -352,7 +345,7 @@ def _tails(report: Report) -> list[str]:
         latency, first = m.latency, next(iter(m.latency.warmup_ms), None)
         times = (latency.p50_ms, latency.p90_ms, latency.p99_ms, max(latency.steps_ms))
         lines.append([
-            m.name, m.runtime_name, m.precision.value, m.device.value, _number(m.threads, "d"),
+            m.name, m.runtime_name, m.precision.value, m.device, _number(m.threads, "d"),
             *(_number(value, ".2f") for value in (*times, latency.mean_ms)),
             str(len(latency.steps_ms)), str(len(latency.warmup_ms)), _number(first, ".2f"),
         ])  # fmt: skip

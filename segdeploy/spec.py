@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Self, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,12 +86,53 @@ class Runtime(StrEnum):
     TENSORRT = "tensorrt"
     TENSORRT_RTX = "tensorrt-rtx"
 
+    @property
+    def display_name(self) -> str:
+        """As its makers spell it."""
+        match self:
+            case Runtime.PYTORCH:
+                return "PyTorch"
+            case Runtime.ONNXRUNTIME:
+                return "ONNX Runtime"
+            case Runtime.TENSORRT:
+                return "TensorRT"
+            case Runtime.TENSORRT_RTX:
+                return "TensorRT-RTX"
+            case _:
+                assert_never(self)
 
-class Device(StrEnum):
-    """Where a session runs."""
+    @property
+    def is_tensorrt(self) -> bool:
+        """Either flavour."""
+        return self in (Runtime.TENSORRT, Runtime.TENSORRT_RTX)
 
-    CPU = "cpu"
-    CUDA = "cuda"
+
+class Device(str):
+    """Where a session runs: "cpu", or "cuda:1" for the second GPU; "cuda" means the first."""
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> Self:
+        """Read it; other names are refused."""
+        kind, colon, index = text.lower().partition(":")
+        if kind == "cuda" and (not colon or (index.isascii() and index.isdecimal())):
+            return super().__new__(cls, f"cuda:{int(index or 0)}")
+        if text.lower() != "cpu":
+            raise SegdeployError(f"device {text!r:.60}; wanted cpu, cuda or cuda:N")
+        return super().__new__(cls, "cpu")
+
+    @property
+    def is_cuda(self) -> bool:
+        """Whether it is a GPU."""
+        return self != "cpu"
+
+    @property
+    def number(self) -> int:
+        """Of the GPU, as CUDA counts them; 0 for the CPU."""
+        return int(self.partition(":")[2] or 0)
+
+
+CPU = Device("cpu")
 
 
 class Size(NamedTuple):

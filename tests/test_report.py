@@ -11,7 +11,7 @@ from segdeploy.environment import Environment, Gpu
 from segdeploy.errors import SegdeployError
 from segdeploy.recipes import Target, load_targets
 from segdeploy.report import Measurement, Report
-from segdeploy.spec import Device, Output, Precision, Runtime
+from segdeploy.spec import CPU, Device, Output, Precision, Runtime
 from segdeploy.timing import Latency
 
 ENVIRONMENT = Environment(
@@ -31,7 +31,7 @@ PYTORCH = Measurement(
     title="FCN Cityscapes",
     precision=Precision.FP32,
     runtime=Runtime.PYTORCH,
-    device=Device.CPU,
+    device=CPU,
     output=Output.LABELS,
     latency=Latency((100.0, 100.0, 100.0), warmup_ms=(400.0,)),
     resolution="512x1024",
@@ -148,7 +148,7 @@ def test_speedup_and_change_are_against_pytorch_of_the_same_run() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"device": Device.CUDA}, {"resolution": "1024x2048"}, {"batch": 2}, {"threads": 1}],
+    [{"device": Device("cuda")}, {"resolution": "1024x2048"}, {"batch": 2}, {"threads": 1}],
 )
 def test_speed_is_never_compared_across_settings(change: dict[str, object]) -> None:
     other = replace(INT8, **change)
@@ -164,7 +164,7 @@ def test_miou_is_never_compared_across_images(change: dict[str, object]) -> None
 
 
 def test_accuracy_on_another_device_is_compared() -> None:
-    other = replace(INT8, device=Device.CUDA)
+    other = replace(INT8, device=Device("cuda"))
 
     assert report(PYTORCH, other).miou_change(other) == pytest.approx(-0.75)
 

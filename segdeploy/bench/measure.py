@@ -25,17 +25,16 @@ from segdeploy.pipeline.protocol import (
     percent_per_class,
     predictor,
 )
-from segdeploy.pipeline.segment import read_artifact, segment_input
+from segdeploy.pipeline.segment import Opening, open_named, segment_input
 from segdeploy.pipeline.source import resolve_source
 from segdeploy.report import TRAINED, Measurement
-from segdeploy.runtime import Session, open_session
-from segdeploy.spec import Device, Image, LabelMap, Output, Runtime, Size
+from segdeploy.runtime import RunOptions, Session
+from segdeploy.spec import CPU, Device, Image, LabelMap, Output, Runtime, Size
 from segdeploy.timing import measure_latency, peak_memory_bytes
 
 STEPS = 195  # timed by mmseg's tools/benchmark.py, after 5 of warm-up
 WARMUP = 5
 PICTURES = 3  # images of the data set that a report shows
-GPU_ONLY = (Runtime.TENSORRT, Runtime.TENSORRT_RTX)
 PICTURE_WIDTH = 512  # pixels of one panel
 
 
@@ -59,7 +58,8 @@ class BenchOptions:
     limit: int | None = None
     speed_only: bool = False
     mode: Mode = WHOLE  # of timing and of scoring
-    device: Device = Device.CPU
+    device: Device | None = None  # None: what the artifact is made for
+    rebuild: bool = False  # an engine that does not fit this machine
     threads: int = 0
     max_seconds: float = 60.0
     pictures: bool = False
@@ -125,7 +125,7 @@ def _measure(subject: Subject, options: BenchOptions) -> Outcome:
         title=_title(manifest, options.mode),
         precision=manifest.precision,
         runtime=runtime,
-        device=Device.CUDA if runtime in GPU_ONLY else options.device,
+        device=session.device,
         output=manifest.output,
         latency=latency,
         resolution=_resolution([Size(*fitted.shape[:2]) for fitted, _ in inputs], options.mode),
@@ -151,8 +151,12 @@ def _measure(subject: Subject, options: BenchOptions) -> Outcome:
 
 def _open(subject: Subject, options: BenchOptions) -> Session:
     if subject.artifact is not None:
-        artifact = read_artifact(subject.artifact)
-        return open_session(artifact, device=options.device, threads=options.threads)
+        opening = Opening(
+            device=options.device,
+            rebuild=options.rebuild,
+            run=RunOptions(threads=options.threads),
+        )
+        return open_named(str(subject.artifact), opening).session()
     source = resolve_source(subject.model, subject.checkpoint, options.store)
     from segdeploy.runtime.pytorch import PyTorchSession
 
@@ -160,7 +164,7 @@ def _open(subject: Subject, options: BenchOptions) -> Session:
         source.spec,
         source.checkpoint,
         output=subject.output,
-        device=options.device,
+        device=options.device or CPU,
         threads=options.threads,
     )
 

@@ -19,7 +19,7 @@ from segdeploy.pipeline.segment import is_artifact, read_artifact
 from segdeploy.pipeline.source import Source, find_checkpoint, resolve_source
 from segdeploy.recipes import Target, load_model, load_targets, model_names
 from segdeploy.report import Report
-from segdeploy.spec import Output, Precision, Runtime, Size
+from segdeploy.spec import CPU, Output, Precision, Runtime, Size
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +124,9 @@ def _plan(name: str, comparison: Comparison, options: BenchOptions) -> Iterator[
                 data=options.data,
                 store=options.store,
             )
-            yield Subject(artifact=make_artifact(source, traced, request, options.device).path)
+            yield Subject(
+                artifact=make_artifact(source, traced, request, options.device or CPU).path
+            )
 
 
 def _calibration(source: Source, options: BenchOptions) -> str:

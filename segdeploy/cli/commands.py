@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from segdeploy import __version__
 from segdeploy.cli import printing
 from segdeploy.cli.calibration import calibrate
+from segdeploy.cli.doctor import doctor
 from segdeploy.cli.inspection import inspect
 from segdeploy.cli.options import (
     DATA,
@@ -21,11 +21,13 @@ from segdeploy.cli.options import (
     ComputeCapability,
     Crop,
     Data,
+    DeviceName,
     Json,
     Model,
     ModeName,
     OptimizationLevel,
     Passage,
+    Rebuild,
     SaveLog,
     Stride,
     Tf32,
@@ -51,7 +53,8 @@ from segdeploy.cli.verdict import (
 )
 from segdeploy.errors import SegdeployError
 from segdeploy.recipes import load_model, load_targets, model_names
-from segdeploy.spec import Device, Output, Precision, Runtime, Tuning
+from segdeploy.spec import Output, Precision, Runtime, Tuning
+from segdeploy.version import __version__
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -242,7 +245,8 @@ def predict(
     runtime: Annotated[
         Runtime | None, typer.Option(help="What runs it. Default: its own, or onnxruntime.")
     ] = None,
-    device: Annotated[Device, typer.Option(help="Where it runs.")] = Device.CPU,
+    device: DeviceName = None,
+    rebuild: Rebuild = False,
     mode: ModeName = Passage.WHOLE,
     crop: Crop = None,
     stride: Stride = None,
@@ -250,11 +254,14 @@ def predict(
     json: Json = False,
 ) -> None:
     """Write the label map of each image: a PNG of class ids, as large as the image."""
-    from segdeploy.pipeline.segment import find_images, open_named, segment_files
+    from segdeploy.pipeline.segment import Opening, find_images, open_named, segment_files
 
     passage = parse_mode(mode, crop, stride, tta=tta)
     files = find_images(images)
-    with open_named(artifact, checkpoint, runtime, device, STORE) as session:
+    opening = Opening(
+        checkpoint=checkpoint, runtime=runtime, device=device, rebuild=rebuild, store=STORE
+    )
+    with open_named(artifact, opening) as engine, engine.session() as session:
         written = segment_files(session, files, out, overlay=overlay, mode=passage)
     paths = [str(path) for path in written]
     printing.show_json(paths) if json else print("\n".join(paths))
@@ -276,7 +283,8 @@ def bench(
     runtime: Annotated[str, typer.Option(metavar="LIST", help="Such as onnxruntime,pytorch.")] = (
         "onnxruntime,pytorch"
     ),
-    device: Annotated[Device, typer.Option(help="Where it runs.")] = Device.CPU,
+    device: DeviceName = None,
+    rebuild: Rebuild = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Score the first N images only.")] = None,
     speed_only: Annotated[bool, typer.Option("--speed-only", help="fps without the data.")] = False,
     mode: ModeName = Passage.WHOLE,
@@ -306,6 +314,7 @@ def bench(
             limit=limit,
             speed_only=speed_only,
             device=device,
+            rebuild=rebuild,
             mode=parse_mode(mode, crop, stride, tta=tta),
             store=STORE,
         ),
@@ -317,18 +326,4 @@ def bench(
 
 app.command(epilog="Example: segdeploy inspect artifacts/demo/fp32.onnx")(inspect)
 
-
-@app.command(epilog="Example: segdeploy doctor")
-def doctor(json: Json = False) -> None:
-    """Say what this machine can run, and what to install for the rest."""
-    from dataclasses import asdict
-
-    from segdeploy.cli.tables import finding_table
-    from segdeploy.cuda import driver_problem
-    from segdeploy.environment import diagnose
-
-    findings = diagnose(driver_problem())
-    if json:
-        printing.show_json([asdict(finding) for finding in findings])
-    else:
-        printing.show_table(finding_table(findings))
+app.command(epilog="Example: segdeploy doctor --json")(doctor)

@@ -10,7 +10,7 @@ import typer
 from segdeploy.artifacts import Store
 from segdeploy.engine_options import EngineOptions
 from segdeploy.errors import SegdeployError
-from segdeploy.spec import Size
+from segdeploy.spec import Device, Size
 
 if TYPE_CHECKING:
     from segdeploy.pipeline.modes import Mode
@@ -40,6 +40,28 @@ Data = Annotated[
     typer.Option(
         envvar="SEGDEPLOY_DATA", metavar="DIR", help="The data set, or a folder that holds it."
     ),
+]
+
+
+def parse_device(text: str) -> Device:
+    """The name of a device, such as cuda:1."""
+    try:
+        return Device(text)
+    except SegdeployError as error:
+        raise typer.BadParameter(error.problem) from error
+
+
+DeviceName = Annotated[
+    Device | None,
+    typer.Option(
+        parser=parse_device,
+        metavar="cpu|cuda[:N]",
+        help="Where it runs. Default: a GPU for TensorRT, else the CPU.",
+    ),
+]
+Rebuild = Annotated[
+    bool,
+    typer.Option("--rebuild", help="Build an engine again that does not fit this machine."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 

@@ -9,11 +9,12 @@ from rich.table import Table
 from rich.text import Text
 
 from segdeploy.artifacts import Artifact, EnginePlan
-from segdeploy.environment import Finding
 from segdeploy.recipes import Target
 from segdeploy.spec import MaskPlace, ModelSpec, Output
 
 if TYPE_CHECKING:
+    from segdeploy.doctor.abilities import Ability
+    from segdeploy.doctor.finding import Finding
     from segdeploy.lint_rules import Breach
     from segdeploy.pipeline.engines import Built
     from segdeploy.pipeline.graphs import Exported
@@ -174,13 +175,22 @@ def _graph_facts(artifact: Artifact) -> dict[str, Any]:
     return {"nodes": f"{sum(counts.values())}: " + ", ".join(f"{n} {k}" for k, n in counts.items())}
 
 
-def finding_table(findings: Sequence[Finding]) -> Table:
+def finding_table(findings: "Sequence[Finding]") -> Table:
     """The lines of `segdeploy doctor`."""
     table = table_of("", "what", "found", "to do")
     for finding in findings:
         mark = "yes" if finding.ok else "no"
         cells = (mark, finding.name, finding.found, finding.advice)
         table.add_row(*map(Text, cells))  # Text: brackets in a command are not markup
+    return table
+
+
+def ability_table(abilities: "Sequence[Ability]") -> Table:
+    """What each command can do here."""
+    table = table_of("", "command", "missing")
+    for ability in abilities:
+        mark = "no" if ability.missing else "yes"
+        table.add_row(mark, ability.command, ", ".join(ability.missing))
     return table
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from segdeploy import __version__
 from segdeploy.artifacts import (
     EnginePlan,
     Graph,
@@ -28,6 +27,7 @@ from segdeploy.nvinfer import MODULES, load_library
 from segdeploy.pipeline.graphs import logits_of, nominal_size
 from segdeploy.shapes import Profile, ShapeProfile
 from segdeploy.spec import INPUT, MIN_SIDE, MaskPlace, Output, Precision, Runtime, Size, Tuning
+from segdeploy.version import __version__
 
 MAX_BATCH = 8  # of a dynamic engine
 LARGEST = Size(1024, 2048)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segdeploy import __version__
 from segdeploy.artifacts import Graph, Manifest, Store, request_hash, writing
 from segdeploy.datasets import find_facts
 from segdeploy.datasets.scenes import draw_scene
@@ -18,6 +17,7 @@ from segdeploy.pipeline.source import Source
 from segdeploy.pipeline.statistics import statistics_of
 from segdeploy.progress import progress_bar, track
 from segdeploy.spec import Images, Output, Precision, Runtime, Size, Tuning
+from segdeploy.version import __version__
 
 if TYPE_CHECKING:
     from segdeploy.export import ExportOptions, Parity

@@ -75,7 +75,7 @@ def make_artifact(
 
     ONNX Runtime engines are optimized for the CPU.
     """
-    if request.runtime is Runtime.ONNXRUNTIME and device is Device.CUDA:
+    if request.runtime is Runtime.ONNXRUNTIME and device.is_cuda:
         return make_graph(source, options, request)
     return make_engine(source, options, request).plan
 

@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from segdeploy.artifacts import Artifact, EnginePlan, Store
 from segdeploy.datasets import find_facts
-from segdeploy.errors import SegdeployError
+from segdeploy.errors import MisfitError, SegdeployError
 from segdeploy.images import (
     SUFFIXES,
     list_images,
@@ -25,12 +26,15 @@ from segdeploy.pipeline.modes import (
     run_one,
     segment_averaged,
 )
+from segdeploy.pipeline.rebuild import rebuild_engine
 from segdeploy.pipeline.source import resolve_source
 from segdeploy.progress import track
-from segdeploy.runtime import Session, open_session
-from segdeploy.spec import Device, Image, LabelMap, Output, Precision, Runtime, Size
+from segdeploy.runtime import Engine, RunOptions, Session, open_engine
+from segdeploy.runtime.shared import SharedEngine
+from segdeploy.spec import CPU, Device, Image, LabelMap, Output, Precision, Runtime, Size
 
 ENGINE_SUFFIXES = (".ort", ".plan")
+GPU = Device("cuda")
 
 
 def is_artifact(text: str) -> bool:
@@ -104,24 +108,73 @@ def segment(session: Session, image: Image, mode: Mode = WHOLE) -> LabelMap:
     return resize_labels(segment_input(session, fitted, Size(*fitted.shape[:2])), original)
 
 
-def open_named(
-    name: str, checkpoint: str | None, runtime: Runtime | None, device: Device, store: Store
-) -> Session:
-    """Load an artifact by its file, or a model: its checkpoint in PyTorch, or an engine of it."""
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """What to open beside its name, and how.
+
+    Args:
+        checkpoint: weights of a model; None: the bundled or downloaded file.
+        runtime: what runs it; None: the artifact's own, ONNX Runtime for a model.
+        device: where; None: a GPU for an engine of TensorRT, the CPU for all else.
+        rebuild: build an engine that does not fit this machine again, from the graph beside it.
+        run: how it is run.
+        store: where a model's graph and engine go.
+    """
+
+    checkpoint: str | None = None
+    runtime: Runtime | None = None
+    device: Device | None = None
+    rebuild: bool = False
+    run: RunOptions = field(default_factory=RunOptions)
+    store: Store = field(default_factory=Store)
+
+
+def open_named(name: str, opening: Opening) -> Engine:
+    """Load an artifact by its file, or a model: its checkpoint in PyTorch, or an engine of it.
+
+    Raises:
+        SegdeployError: there is no such model or file, or it cannot be run as asked for.
+    """
     if is_artifact(name):
-        artifact = read_artifact(Path(name))
-        own = artifact.manifest.runtime or Runtime.ONNXRUNTIME
-        if runtime not in (None, own):
-            raise SegdeployError(f"{name}: is run by {own}, asked for {runtime}")
-        return open_session(artifact, device=device)
-    source = resolve_source(name, checkpoint, store)
-    if runtime is Runtime.PYTORCH:
+        return _open_file(Path(name), opening)
+    source = resolve_source(name, opening.checkpoint, opening.store)
+    device = opening.device or CPU
+    if opening.runtime is Runtime.PYTORCH:
         from segdeploy.runtime.pytorch import PyTorchSession
 
-        return PyTorchSession(source.spec, source.checkpoint, output=Output.LOGITS, device=device)
+        return SharedEngine(
+            PyTorchSession(
+                source.spec,
+                source.checkpoint,
+                output=Output.LOGITS,
+                device=device,
+                threads=opening.run.threads,
+            )
+        )
     options = export_options(size=None, batch=1, precision=Precision.FP32, output=Output.LOGITS)
-    request = EngineRequest(precision=None, runtime=runtime or Runtime.ONNXRUNTIME, store=store)
-    return open_session(make_artifact(source, options, request, device), device=device)
+    runtime = opening.runtime or Runtime.ONNXRUNTIME
+    request = EngineRequest(precision=None, runtime=runtime, store=opening.store)
+    if runtime.is_tensorrt and opening.device is None:
+        device = GPU
+    return open_engine(make_artifact(source, options, request, device), device, opening.run)
+
+
+def _open_file(path: Path, opening: Opening) -> Engine:
+    try:
+        artifact = read_artifact(path)
+        return _open_artifact(artifact, opening)
+    except MisfitError:
+        if not opening.rebuild:
+            raise
+    return _open_artifact(rebuild_engine(EnginePlan.describe(path)), opening)
+
+
+def _open_artifact(artifact: Artifact, opening: Opening) -> Engine:
+    own = artifact.manifest.runtime or Runtime.ONNXRUNTIME
+    if opening.runtime not in (None, own):
+        raise SegdeployError(f"{artifact.path}: is run by {own}, asked for {opening.runtime}")
+    device = opening.device or (GPU if own.is_tensorrt else CPU)
+    return open_engine(artifact, device, opening.run)
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:

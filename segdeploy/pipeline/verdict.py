@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from segdeploy import __version__
 from segdeploy.accuracy import AccuracyFloor, Score
 from segdeploy.artifacts import EnginePlan, Graph, engine_suffix, request_hash, writing
 from segdeploy.cuda import driver_problem
@@ -36,6 +35,7 @@ from segdeploy.pipeline.workbench import Workbench
 from segdeploy.spec import Output, Precision, Runtime
 from segdeploy.verdict import Budget, Candidate, LayerError, VerdictKind, judge, search
 from segdeploy.verdict_page import Trial, write_page
+from segdeploy.version import __version__
 
 FEW_IMAGES = 20  # that a slow fp16 engine is scored on all the same
 SLOW = 1.1  # times the median of fp32: too slow to be the better choice

@@ -1,67 +1,55 @@
-"""Sessions: an artifact, loaded and ready to run."""
+"""Engines and sessions: an artifact, loaded and ready to run."""
 
-from types import TracebackType
-from typing import Any, Protocol, Self, assert_never
-
-from numpy.typing import NDArray
+from typing import assert_never
 
 from segdeploy.artifacts import Artifact, EnginePlan, Graph, Manifest
 from segdeploy.errors import SegdeployError, needs
-from segdeploy.spec import Device, Images, Runtime
+from segdeploy.runtime.session import Engine, Provider, RunOptions, Session
+from segdeploy.runtime.shared import SharedEngine
+from segdeploy.spec import CPU, Device, Runtime
+
+__all__ = ["Engine", "Provider", "RunOptions", "Session", "open_engine", "open_session"]
+USUAL = RunOptions()
 
 
-class Session(Protocol):
-    """A loaded model: pixels in, labels or logits out, as its manifest says."""
-
-    @property
-    def manifest(self) -> Manifest:
-        """What is loaded."""
-
-    def run(self, images: Images) -> NDArray[Any]:
-        """(N, H, W, 3) uint8 RGB -> labels (N, H, W) uint8 or logits (N, classes, h, w) float32."""
-
-    def close(self) -> None:
-        """Free it."""
-
-    def __enter__(self) -> Self:
-        """A session is a context manager."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close it."""
-
-
-def open_session(artifact: Artifact, *, device: Device = Device.CPU, threads: int = 0) -> Session:
+def open_engine(artifact: Artifact, device: Device, options: RunOptions = USUAL) -> Engine:
     """Load `artifact` with the runtime that owns its kind; a plan is checked against its manifest.
 
     Args:
         artifact: a graph or an engine.
-        device: where it runs.
-        threads: of a CPU runtime; 0 leaves the number to it.
+        device: where it runs; nothing falls back to another.
+        options: how it is loaded and run.
+
+    Raises:
+        SegdeployError: it does not fit this machine, or the device cannot be had.
     """
     match artifact:
         case Graph():
             with needs("onnxruntime", extra="onnxruntime"):
-                from segdeploy.runtime.onnxruntime import OnnxRuntimeSession
-            return OnnxRuntimeSession(
-                artifact.path, artifact.manifest, device=device, threads=threads
-            )
+                from segdeploy.runtime.onnxruntime import open_graph
+            return SharedEngine(open_graph(artifact, device, options))
         case EnginePlan(manifest=Manifest(runtime=Runtime.ONNXRUNTIME)):
-            if device is not Device.CPU:
+            if device.is_cuda:
                 raise SegdeployError(
                     f"{artifact.path}: is optimized for the CPU, asked for {device}",
                     hint="run the .onnx graph with --device cuda",
                 )
             with needs("onnxruntime", extra="onnxruntime"):
                 from segdeploy.runtime.onnxruntime import open_plan
-            return open_plan(artifact, threads=threads)
+            return SharedEngine(open_plan(artifact, threads=options.threads))
         case EnginePlan():
-            from segdeploy.runtime.tensorrt import TensorRTSession
+            from segdeploy.runtime.tensorrt import TensorRTEngine
 
-            return TensorRTSession(artifact.path, artifact.manifest)
+            return TensorRTEngine(artifact, device, options)
         case _:
             assert_never(artifact)
+
+
+def open_session(artifact: Artifact, *, device: Device = CPU, threads: int = 0) -> Session:
+    """The only session of an engine that nobody else holds; closing it frees both.
+
+    A TensorRT engine runs on the first GPU where `device` is the CPU.
+    """
+    if isinstance(artifact, EnginePlan) and artifact.manifest.runtime is not Runtime.ONNXRUNTIME:
+        device = device if device.is_cuda else Device("cuda")
+    return open_engine(artifact, device, RunOptions(threads=threads)).session()

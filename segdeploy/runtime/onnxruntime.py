@@ -1,9 +1,11 @@
 """ONNX Runtime: sessions, and graphs optimized ahead of time for this kind of processor."""
 
+import copy
+import ctypes
 import os
 import platform
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
@@ -11,13 +13,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from segdeploy.artifacts import EnginePlan, Manifest, writing
-from segdeploy.errors import SegdeployError, needs
+from segdeploy.artifacts import EnginePlan, Graph, Manifest, writing
+from segdeploy.cuda import call_driver
+from segdeploy.errors import MisfitError, SegdeployError, needs
 from segdeploy.graph import Cut
-from segdeploy.spec import Device, Images, MaskPlace, Output, Size
+from segdeploy.runtime.in_place import OnGpu, OnHost, check_images, on_gpu, on_host, result_dtype
+from segdeploy.runtime.lease import Lease
+from segdeploy.runtime.providers import CPU_PROVIDER, ProviderChoice, choose_provider
+from segdeploy.runtime.session import RunOptions
+from segdeploy.spec import CPU, Device, Images, MaskPlace, Output, Size
 
 # It would quantize weights of convolutions that were left floating on purpose.
 DISABLED = ["WeightBiasQuantization"]
@@ -30,7 +38,6 @@ EXACT_INT8 = ("session.x64quantprecision", "1")
 NO_IDLE_LOOP = ("session.force_spinning_stop", "1")
 VNNI = ("avx512_vnni", "avx_vnni")
 VERSION: str = onnxruntime.__version__
-PROVIDERS = {Device.CPU: "CPUExecutionProvider", Device.CUDA: "CUDAExecutionProvider"}
 
 
 class OnnxRuntimeSession:
@@ -41,7 +48,8 @@ class OnnxRuntimeSession:
         model: Path | bytes,
         manifest: Manifest,
         *,
-        device: Device = Device.CPU,
+        device: Device = CPU,
+        provider: ProviderChoice = CPU_PROVIDER,
         threads: int = 0,
         optimized: bool = False,
     ) -> None:
@@ -51,6 +59,7 @@ class OnnxRuntimeSession:
             model: the file, or what is in it.
             manifest: its manifest.
             device: where it runs.
+            provider: what of ONNX Runtime runs it there.
             threads: 0 leaves the number to ONNX Runtime.
             optimized: the graph passes have run already.
 
@@ -58,18 +67,21 @@ class OnnxRuntimeSession:
             SegdeployError: the file cannot be loaded, or ONNX Runtime fell back to another device.
         """
         self.manifest = manifest
-        if PROVIDERS[device] not in onnxruntime.get_available_providers():
-            raise _no_provider(device, "this build of it has none")
+        self.device = device
+        if device.is_cuda and hasattr(onnxruntime, "preload_dlls"):
+            onnxruntime.preload_dlls()  # CUDA's libraries that pip installed, which no loader finds
+        if provider.name not in onnxruntime.get_available_providers():
+            raise _no_provider(provider, "this build of it has none")
         with _loading("the graph" if isinstance(model, bytes) else str(model)):
             session = onnxruntime.InferenceSession(
                 model if isinstance(model, bytes) else str(model),
                 _options(threads, optimized=optimized),
-                providers=[PROVIDERS[device]],
+                providers=[provider],
                 disabled_optimizers=DISABLED,
             )
         used = session.get_providers()[0]
-        if used != PROVIDERS[device]:  # ONNX Runtime falls back to the CPU with a log line only
-            raise _no_provider(device, f"it gave {used}")
+        if used != provider.name:  # ONNX Runtime falls back to the CPU with a log line only
+            raise _no_provider(provider, f"it gave {used}")
         self._session: Any = session
         self._threads = threads or os.cpu_count() or 1
         self._batch_labels = None
@@ -80,23 +92,66 @@ class OnnxRuntimeSession:
             self._batch_labels = batch_labels
         self._input = session.get_inputs()[0].name
         self._output_names = [output.name for output in session.get_outputs()]
+        self._lease = Lease(f"a session of {manifest.model}")
+
+    def share(self) -> Self:
+        """Another session over the same loaded model, which any number of threads can run."""
+        other = copy.copy(self)
+        other._lease = Lease(f"a session of {self.manifest.model}")
+        return other
 
     def run(self, images: Images) -> NDArray[Any]:
         """(N, H, W, 3) uint8 RGB -> labels or logits, as the manifest says."""
+        check_images(images)
         found = self.outputs(images)[self._output_names[0]]
         if self._batch_labels is None:
             return found
         size = Size(*images.shape[1:3])
         return self._batch_labels(found, size, size, threads=self._threads)
 
+    def map(self, batches: Iterable[Images]) -> Iterator[NDArray[Any]]:
+        """`run` of each batch, in order."""
+        return map(self.run, batches)
+
     def outputs(self, images: Images) -> Mapping[str, NDArray[Any]]:
         """Every output by name: a graph with exposed tensors has more than one."""
-        with _running(images):
+        with self._lease.use(), _running(images.shape):
             values = self._session.run(self._output_names, {self._input: images})
         return dict(zip(self._output_names, values, strict=True))
 
+    def enqueue(self, images: Any, result: Any, stream: Any = None) -> None:
+        """`run` on arrays of the caller, in place; it returns when the result is there.
+
+        On a GPU it waits for `stream` first: ONNX Runtime runs on a stream of its own.
+        """
+        if self.device.is_cuda:
+            placed = on_gpu(images, result, stream, self.manifest, self.device)
+            call_driver("cuStreamSynchronize", ctypes.c_void_p(placed.stream))
+            self._run_between(placed.images.pointer, placed.result.pointer, placed)
+            return
+        arrays = on_host(images, result, stream, self.manifest)
+        if self._batch_labels is None:
+            self._run_between(arrays.images.ctypes.data, arrays.result.ctypes.data, arrays)
+            return
+        scores = self.outputs(arrays.images)[self._output_names[0]]
+        size = Size(*arrays.images.shape[1:3])
+        self._batch_labels(scores, size, size, threads=self._threads, out=arrays.result)
+
+    def _run_between(self, source: int, target: int, arrays: OnHost | OnGpu) -> None:
+        """Read the images at one address, write the result to another."""
+        place = ("cuda", self.device.number) if self.device.is_cuda else ("cpu", 0)
+        shape, dtype = arrays.images.shape, result_dtype(self.manifest)
+        with self._lease.use(), _running(shape):
+            binding = self._session.io_binding()
+            binding.bind_input(self._input, *place, np.uint8, shape, source)
+            binding.bind_output(self._output_names[0], *place, dtype, arrays.result.shape, target)
+            self._session.run_with_iobinding(binding)
+
     def close(self) -> None:
-        """Free the session."""
+        """Let go of the loaded model; once."""
+        self._lease.end(self._free)
+
+    def _free(self) -> None:
         self._session = None
 
     def __enter__(self) -> Self:
@@ -126,9 +181,9 @@ def _loading(where: str) -> Iterator[None]:
         ) from error
 
 
-def _no_provider(device: Device, reason: str) -> SegdeployError:
+def _no_provider(provider: ProviderChoice, reason: str) -> SegdeployError:
     return SegdeployError(
-        f"asked ONNX Runtime for {PROVIDERS[device]}, {reason}",
+        f"asked ONNX Runtime for {provider.name}, {reason}",
         hint="segdeploy doctor says what CUDA needs; --device cpu runs here",
     )
 
@@ -167,7 +222,7 @@ class PieceByPiece:
                 onnxruntime.InferenceSession(
                     piece.model,
                     options,
-                    providers=[PROVIDERS[Device.CPU]],
+                    providers=[CPU_PROVIDER],
                     disabled_optimizers=DISABLED,
                 )
                 for piece in cut.pieces
@@ -178,7 +233,7 @@ class PieceByPiece:
         alive: dict[str, NDArray[Any]] = {self._input: images}
         for piece, session in zip(self._pieces, self._sessions, strict=True):
             read = {name: alive[name] for name in piece.inputs}
-            with _running(images):
+            with _running(images.shape):
                 found = session.run(list(piece.outputs), read)
             del read
             while found:
@@ -191,7 +246,7 @@ class PieceByPiece:
 
 
 @contextmanager
-def _running(images: Images) -> Iterator[None]:
+def _running(shape: tuple[int, ...]) -> Iterator[None]:
     """Say in words what ONNX Runtime cannot run."""
     try:
         yield
@@ -199,7 +254,7 @@ def _running(images: Images) -> Iterator[None]:
         if not type(error).__module__.startswith("onnxruntime"):
             raise
         raise SegdeployError(
-            f"an image batch of shape {images.shape} was refused ({str(error).splitlines()[0]})",
+            f"an image batch of shape {shape} was refused ({str(error).splitlines()[0]})",
             hint="segdeploy inspect shows what it takes; export --dynamic takes any size",
         ) from error
 
@@ -232,9 +287,21 @@ def optimize_graph(graph: bytes, out: Path) -> None:
         onnxruntime.InferenceSession(
             graph,
             options,
-            providers=[PROVIDERS[Device.CPU]],
+            providers=[CPU_PROVIDER],
             disabled_optimizers=DISABLED,
         )
+
+
+def open_graph(graph: Graph, device: Device, options: RunOptions) -> OnnxRuntimeSession:
+    """Open a graph; ONNX Runtime optimizes it now. On a GPU its TensorRT engines lie beside it."""
+    cache = graph.path.parent / "onnxruntime-tensorrt"
+    return OnnxRuntimeSession(
+        graph.path,
+        graph.manifest,
+        device=device,
+        provider=choose_provider(graph.manifest, device, options.provider, cache),
+        threads=options.threads,
+    )
 
 
 def open_plan(plan: EnginePlan, *, threads: int = 0) -> OnnxRuntimeSession:
@@ -242,10 +309,10 @@ def open_plan(plan: EnginePlan, *, threads: int = 0) -> OnnxRuntimeSession:
     manifest = plan.manifest
     here = (VERSION, processor_kind())
     if (manifest.runtime_version, manifest.machine) != here:
-        raise SegdeployError(
+        raise MisfitError(
             f"{plan.path}: built with ONNX Runtime {manifest.runtime_version} "
             f"on {manifest.machine}, this is {here[0]} on {here[1]}",
-            hint=f"segdeploy build-engine {manifest.model} --target onnxruntime builds it here",
+            hint=f"--rebuild, or segdeploy build-engine {manifest.model} --target onnxruntime",
         )
     return OnnxRuntimeSession(plan.path, manifest, threads=threads, optimized=True)
 

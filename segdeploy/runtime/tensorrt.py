@@ -1,118 +1,105 @@
-"""TensorRT and TensorRT-RTX: an engine plan, loaded and ready to run.
+"""TensorRT and TensorRT-RTX: an engine plan, loaded once and shared by the sessions of all threads.
 
-Written against the documented API of TensorRT 10 and later. It has not run on a GPU yet: only what
-comes before the first device call, and the order of the calls, is tested.
+Written against the documented API of TensorRT 10 and later. Not run on a GPU yet: what comes before
+the first device call is tested for real, the order of the calls with a double that records them;
+see docs/verification.md.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
+from weakref import WeakSet
 
 import numpy as np
-from numpy.typing import NDArray
 
-from segdeploy.artifacts import Manifest
-from segdeploy.cuda import require_driver
-from segdeploy.errors import SegdeployError, needs
-from segdeploy.nvinfer import MODULES, TITLES, last_error, load_library, open_log
-from segdeploy.spec import Images, Runtime
-
-if TYPE_CHECKING:
-    from segdeploy.runtime.device_memory import Buffer
-
-
-@dataclass(frozen=True)
-class _Tensor:
-    name: str
-    dtype: np.dtype[Any]
+from segdeploy.artifacts import EnginePlan
+from segdeploy.compatibility import Here, check_compatible, flavour_of, system_name
+from segdeploy.cuda import describe_gpu, require_driver
+from segdeploy.cuda.seam import open_gpu
+from segdeploy.errors import MisfitError, SegdeployError
+from segdeploy.nvinfer import heard, last_error, load_library, open_log
+from segdeploy.runtime.lease import Lease
+from segdeploy.runtime.profiles import ProfilePool
+from segdeploy.runtime.session import RunOptions, Session
+from segdeploy.runtime.tensorrt_session import Loaded, TensorRTSession
+from segdeploy.shapes import ShapeProfile, TensorInfo, shape_text
+from segdeploy.spec import Device
 
 
-class TensorRTSession:
-    """A plan of either flavour on the current CUDA device, with one context and one stream."""
+class TensorRTEngine:
+    """A plan of either flavour on one GPU; sessions have a context, a stream and buffers each."""
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
-        """Load the plan at `path`.
+    def __init__(self, plan: EnginePlan, device: Device, options: RunOptions) -> None:
+        """Load a plan.
 
         Raises:
-            SegdeployError: there is no driver, a package is missing, or the plan does not fit.
+            SegdeployError: there is no such GPU, a package is missing, or the plan does not fit.
         """
-        self.manifest = manifest
-        runtime = _flavour(path, manifest)
-        require_driver(f"running a {TITLES[runtime]} engine")  # before TensorRT's first object
+        runtime = flavour_of(plan.path, plan.manifest)
+        if not device.is_cuda:
+            raise SegdeployError(
+                f"{plan.path}: runs on a GPU, asked for {device}", hint="take the device cuda:0"
+            )
+        # Before TensorRT's first object: without a driver that may crash.
+        require_driver(f"running a {runtime.display_name} engine")
         library = load_library(runtime)
-        if manifest.runtime_version != library.__version__:
+        here = Here(library.__version__, system_name(), describe_gpu(device.number))
+        check_compatible(plan.path, plan.manifest, here)
+        self.manifest, self.device = plan.manifest, device
+        self._gpu = open_gpu(device.number, options.cuda_package)
+        if options.cuda_graph and not self._gpu.has_graphs:
             raise SegdeployError(
-                f"{path}: built with {TITLES[runtime]} {manifest.runtime_version}, this is "
-                f"{library.__version__}; a plan loads only in the version that built it",
-                hint="build the engine again",
+                "pycuda cannot capture CUDA graphs",
+                hint="pip install 'segdeploy[cuda]' and take the package cuda-python",
             )
-        with needs("cuda", extra="cuda"):
-            from segdeploy.runtime import device_memory
-        self._new_buffer = device_memory.Buffer
         self._log = open_log(library)
-        self._engine = _load_engine(library, self._log, path)
-        self._input, self._outputs = _tensors(library, self._engine, path)
-        self._context = self._engine.create_execution_context()
-        if self._context is None:
-            raise SegdeployError(
-                f"{path}: no context could be made ({last_error(self._log.lines)})",
-                hint="its activations may not fit on the GPU: build for a smaller batch or size",
-            )
-        self._stream = device_memory.Stream()
-        self._shape: tuple[int, ...] = ()
-        self._buffers: dict[str, Buffer] = {}
+        with self._gpu.current():
+            self._engine = _load_engine(library, self._log, plan)
+            image, result = _tensors(library, self._engine, plan)
+        self._profiles = ProfilePool(image, _profiles(self._engine, image))
+        self._cuda_graph = options.cuda_graph
+        self._image, self._result = image, result
+        self._lease = Lease(f"the engine of {plan.manifest.model}")
+        self._sessions: WeakSet[Session] = WeakSet()
 
-    def run(self, images: Images) -> NDArray[Any]:
-        """(N, H, W, 3) uint8 RGB -> the engine's output: labels or logits."""
-        if images.shape != self._shape:
-            self._bind(images.shape)
-        self._log.lines.clear()
-        source = self._buffers[self._input.name]
-        np.copyto(source.host, images, casting="no")
-        source.upload(self._stream)
-        if not self._context.execute_async_v3(self._stream.handle):
-            raise SegdeployError(
-                f"{self.manifest.model}: the engine did not run ({last_error(self._log.lines)})"
-            )
-        result = self._buffers[self._outputs[0].name]
-        result.download(self._stream)
-        self._stream.wait()
-        return result.host.copy()
+    def session(self) -> Session:
+        """A new session for one thread.
 
-    def _bind(self, shape: tuple[int, ...]) -> None:
-        """Size the buffers for this input shape and tell the context where they are."""
-        self._free_buffers()
-        self._log.lines.clear()
-        if not self._context.set_input_shape(self._input.name, shape):
-            raise SegdeployError(
-                f"{self.manifest.model}: the engine refuses an image batch of shape {shape} "
-                f"({last_error(self._log.lines)})",
-                hint="build it with a shape profile that covers this shape",
-            )
-        for tensor in (self._input, *self._outputs):
-            wanted = tuple(self._context.get_tensor_shape(tensor.name))
-            buffer = self._buffers[tensor.name] = self._new_buffer(wanted, tensor.dtype)
-            if not self._context.set_tensor_address(tensor.name, buffer.address):
+        Raises:
+            SegdeployError: there is no memory on the GPU for another context.
+        """
+        with self._lease.use(wait=True), self._gpu.current():
+            with heard(self._log) as said:
+                context = self._engine.create_execution_context()
+            if context is None:
                 raise SegdeployError(
-                    f"{self.manifest.model}: the engine takes no address for {tensor.name} "
-                    f"({last_error(self._log.lines)})"
+                    f"{self.manifest.model}: no context could be made ({last_error(said)})",
+                    hint="its activations may not fit on the GPU: build for a smaller batch or "
+                    "size, or open fewer sessions",
                 )
-        self._shape = shape
-
-    def _free_buffers(self) -> None:
-        self._shape = ()
-        while self._buffers:
-            self._buffers.popitem()[1].close()
+            loaded = Loaded(
+                manifest=self.manifest,
+                device=self.device,
+                gpu=self._gpu,
+                log=self._log,
+                image=self._image,
+                result=self._result,
+                profiles=self._profiles,
+                cuda_graph=self._cuda_graph,
+            )
+            made = TensorRTSession(loaded, context)
+            self._sessions.add(made)
+            return made
 
     def close(self) -> None:
-        """Free the buffers, the stream and the engine; once."""
-        if self._engine is None:
-            return
-        self._free_buffers()
-        self._stream.close()
-        self._context = None  # before its engine
-        self._engine = None
+        """Free it and its sessions; once."""
+        self._lease.end(self._free)
+
+    def _free(self) -> None:
+        for session in self._sessions:
+            session.close()
+        with self._gpu.current():
+            self._engine = None
+        self._gpu.close()
 
     def __enter__(self) -> Self:
         return self
@@ -126,44 +113,73 @@ class TensorRTSession:
         self.close()
 
 
-def _flavour(path: Path, manifest: Manifest) -> Runtime:
-    if manifest.runtime not in MODULES:
-        raise SegdeployError(
-            f"{path}: is made for {manifest.runtime or 'no runtime'}; wanted an engine of "
-            f"{' or '.join(MODULES)}",
-            hint="segdeploy build-engine makes one",
-        )
-    return manifest.runtime
-
-
-def _load_engine(library: Any, log: Any, path: Path) -> Any:
+def _load_engine(library: Any, log: Any, plan: EnginePlan) -> Any:
     try:
-        plan = path.read_bytes()
+        data = plan.path.read_bytes()
     except OSError as error:
-        raise SegdeployError(f"{path}: cannot be read ({error.strerror})") from error
-    engine = library.Runtime(log).deserialize_cuda_engine(plan)
+        raise SegdeployError(f"{plan.path}: cannot be read ({error.strerror})") from error
+    with heard(log) as said:
+        runtime = library.Runtime(log)
+        if hasattr(runtime, "get_engine_validity"):  # TensorRT-RTX alone
+            _check_validity(library, runtime, data, plan)
+        engine = runtime.deserialize_cuda_engine(data)
     if engine is None:  # no exception: the reason is in the log
-        raise SegdeployError(
-            f"{path}: cannot be loaded ({last_error(log.lines) or 'TensorRT gave no reason'})",
+        raise MisfitError(
+            f"{plan.path}: cannot be loaded ({last_error(said) or 'TensorRT gave no reason'})",
             hint="build the engine again on this machine",
         )
     return engine
 
 
-def _tensors(library: Any, engine: Any, path: Path) -> tuple[_Tensor, tuple[_Tensor, ...]]:
-    """The one input and the outputs, in the engine's order."""
-    inputs: list[_Tensor] = []
-    outputs: list[_Tensor] = []
+def _check_validity(library: Any, runtime: Any, data: bytes, plan: EnginePlan) -> None:
+    validity, diagnostics = runtime.get_engine_validity(data)
+    if validity != library.EngineValidity.INVALID:
+        return
+    members = library.EngineInvalidityDiagnostics.__members__.items()
+    reasons = [name for name, value in members if int(diagnostics) & int(value)]
+    raise MisfitError(
+        f"{plan.path}: TensorRT-RTX does not accept it on this GPU "
+        f"({', '.join(reasons) or 'no reason was given'})",
+        hint="--rebuild builds it here",
+    )
+
+
+def _tensors(library: Any, engine: Any, plan: EnginePlan) -> tuple[TensorInfo, TensorInfo]:
+    """The input and the output, which have to be those of the manifest."""
+    found: dict[bool, list[TensorInfo]] = {True: [], False: []}
     for index in range(engine.num_io_tensors):
         name = engine.get_tensor_name(index)
-        tensor = _Tensor(name, np.dtype(library.nptype(engine.get_tensor_dtype(name))))
+        dtype = np.dtype(library.nptype(engine.get_tensor_dtype(name))).name
+        shape = tuple(engine.get_tensor_shape(name))
         is_input = engine.get_tensor_mode(name) == library.TensorIOMode.INPUT
-        (inputs if is_input else outputs).append(tensor)
-    if [tensor.dtype for tensor in inputs] != [np.uint8] or not outputs:
-        found = ", ".join(f"{tensor.name} {tensor.dtype}" for tensor in inputs) or "none"
+        found[is_input].append(TensorInfo(name, dtype, shape))
+    build = plan.manifest.build
+    assert build is not None  # check_compatible refused it
+    if (tuple(found[True]), tuple(found[False])) != (build.inputs, build.outputs):
+        raise MisfitError(
+            f"{plan.path}: has the tensors {_text(found)}, its manifest has others",
+            hint="the manifest belongs to another plan: build the engine again",
+        )
+    if [tensor.dtype for tensor in found[True]] != ["uint8"] or len(found[False]) != 1:
         raise SegdeployError(
-            f"{path}: has the inputs {found} and {len(outputs)} outputs; wanted one uint8 input "
-            "and an output",
+            f"{plan.path}: has the tensors {_text(found)}; wanted one uint8 input and one output",
             hint="segdeploy export makes graphs that take pixels",
         )
-    return inputs[0], tuple(outputs)
+    return found[True][0], found[False][0]
+
+
+def _text(tensors: dict[bool, list[TensorInfo]]) -> str:
+    words = [
+        f"{tensor.name} {tensor.dtype} {shape_text(tensor.shape)}"
+        for tensor in (*tensors[True], *tensors[False])
+    ]
+    return ", ".join(words) or "none"
+
+
+def _profiles(engine: Any, image: TensorInfo) -> list[ShapeProfile]:
+    found = []
+    for index in range(engine.num_optimization_profiles):
+        shapes = map(tuple, engine.get_tensor_profile_shape(image.name, index))
+        low, usual, high = shapes
+        found.append(ShapeProfile(tensor=image.name, min=low, opt=usual, max=high))
+    return found

@@ -16,7 +16,7 @@ from segdeploy.graph import read_model, save_graph
 from segdeploy.pipeline.modes import WHOLE, Mode
 from segdeploy.pipeline.source import resolve_source
 from segdeploy.report import Measurement
-from segdeploy.spec import Device, Method, Output, Precision, Runtime, Size
+from segdeploy.spec import CPU, Method, Output, Precision, Runtime, Size
 from segdeploy.timing import Latency
 
 MEASUREMENT = Measurement(
@@ -24,7 +24,7 @@ MEASUREMENT = Measurement(
     title="FCN",
     precision=Precision.FP32,
     runtime=Runtime.ONNXRUNTIME,
-    device=Device.CPU,
+    device=CPU,
     output=Output.LABELS,
     latency=Latency((10.0,)),
     resolution="64x96",

@@ -147,14 +147,6 @@ def test_an_unknown_key_is_named_with_its_file(
     segdeploy(command, "own.toml").assert_error(r"own\.toml: unexpected key `widht`")
 
 
-def test_doctor_says_what_this_machine_can_run(segdeploy):
-    findings = json.loads(segdeploy("doctor", "--json").out)
-    table = segdeploy("doctor")
-
-    assert any(finding["ok"] for finding in findings)
-    assert all(finding["name"] in table.out for finding in findings)
-
-
 def test_export_writes_a_graph_and_says_how_it_compares(segdeploy, graph, inside, tmp_path):
     out = tmp_path / "again.onnx"
 

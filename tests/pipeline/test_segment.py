@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segdeploy.artifacts import Store
 from segdeploy.errors import SegdeployError
 from segdeploy.images import colorize, read_image, read_labels, resize, resize_labels, write_png
 from segdeploy.pipeline.engines import build_engine
 from segdeploy.pipeline.segment import (
+    Opening,
     find_images,
     is_artifact,
     open_named,
@@ -22,7 +22,7 @@ from segdeploy.pipeline.segment import (
 )
 from segdeploy.runtime import open_session
 from segdeploy.runtime.pytorch import PyTorchSession
-from segdeploy.spec import ClassSet, Device, Method, Output, Runtime, Size
+from segdeploy.spec import ClassSet, Method, Output, Runtime, Size
 
 SIZE = Size(64, 96)
 protocol_scale.__test__ = False  # a function of the package, not a test
@@ -136,7 +136,7 @@ def test_another_file_is_no_artifact(tmp_path):
 
 
 def open_it(name: Path, runtime: Runtime | None = None):
-    return open_named(str(name), None, runtime, Device.CPU, Store())
+    return open_named(str(name), Opening(runtime=runtime))
 
 
 def test_an_artifact_is_run_by_its_own_runtime(labels_graph):

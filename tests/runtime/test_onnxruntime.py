@@ -68,7 +68,7 @@ def test_an_engine_of_another_version_or_processor_is_refused(plan, tmp_path, ch
 
 def test_an_engine_of_the_cpu_is_refused_on_another_device(plan):
     with pytest.raises(SegdeployError, match="is optimized for the CPU, asked for cuda"):
-        open_session(plan, device=Device.CUDA)
+        open_session(plan, device=Device("cuda"))
 
 
 @pytest.mark.skipif(
@@ -76,7 +76,7 @@ def test_an_engine_of_the_cpu_is_refused_on_another_device(plan):
 )
 def test_a_device_that_is_not_there_is_refused_and_not_replaced(graph):
     with pytest.raises(SegdeployError, match=r"CUDAExecutionProvider") as caught:
-        open_session(graph, device=Device.CUDA)
+        open_session(graph, device=Device("cuda"))
 
     assert "doctor" in caught.value.hint
 

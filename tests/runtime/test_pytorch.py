@@ -72,6 +72,6 @@ def test_a_device_that_is_not_there_is_refused_and_not_replaced(narrow_source):
     source = narrow_source(Method.FCN)
 
     with pytest.raises(SegdeployError, match="sees no CUDA device") as caught:
-        PyTorchSession(source.spec, source.checkpoint, device=Device.CUDA)
+        PyTorchSession(source.spec, source.checkpoint, device=Device("cuda"))
 
     assert "--device cpu" in caught.value.hint

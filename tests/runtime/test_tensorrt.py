@@ -1,242 +1,446 @@
-"""TensorRT sessions: what is refused before the first device call, and the order of the calls.
+"""TensorRT engines and sessions on a simulated GPU: what is refused, and the order of the calls."""
 
-What needs a GPU is played by `FakeLibrary` and `FakeMemory`, which record what is asked of them.
-"""
-
-import sys
+import gc
+import threading
+import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any, Self
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from segdeploy.artifacts import Manifest
+from segdeploy.artifacts import EnginePlan, Manifest, sha256_of
+from segdeploy.build_record import BuildRecord
 from segdeploy.errors import SegdeployError
-from segdeploy.runtime import tensorrt
-from segdeploy.runtime.tensorrt import TensorRTSession
-from segdeploy.spec import ClassSet, Method, Runtime
+from segdeploy.runtime import RunOptions, Session
+from segdeploy.runtime.tensorrt import TensorRTEngine
+from segdeploy.shapes import TensorInfo
+from segdeploy.spec import CPU, ClassSet, Device, Method, Runtime
 
-VERSION = "10.9.0.34"
-
-
-def manifest(runtime: Runtime | None = Runtime.TENSORRT, version: str = VERSION) -> Manifest:
-    return Manifest(
-        model="demo",
-        method=Method.FCN,
-        classes=ClassSet.numbered(2),
-        runtime=runtime,
-        runtime_version=version,
-    )
-
-
-class FakeContext:
-    """Accepts batches of up to two images; the "network" returns the first channel."""
-
-    def __init__(self, calls: list[str]) -> None:
-        self.calls = calls
-        self.shape: tuple[int, ...] = ()
-        self.addresses: dict[str, FakeBuffer] = {}
-
-    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        self.calls.append(f"shape {name} {shape}")
-        self.shape = shape
-        return shape[0] <= 2
-
-    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        return self.shape if name == "image" else self.shape[:3]
-
-    def set_tensor_address(self, name: str, address: Any) -> bool:
-        self.addresses[name] = address
-        return True
-
-    def execute_async_v3(self, stream: int) -> bool:
-        self.calls.append("execute")
-        self.addresses["labels"].device = self.addresses["image"].device[..., 0].copy()
-        return True
-
-
-class FakeEngine:
-    """One input and one output, as the engine of a labels graph has."""
-
-    num_io_tensors = 2
-
-    def __init__(self, calls: list[str]) -> None:
-        self.context = FakeContext(calls)
-
-    def get_tensor_name(self, index: int) -> str:
-        return ("image", "labels")[index]
-
-    def get_tensor_mode(self, name: str) -> str:
-        return {"image": "input", "labels": "output"}[name]
-
-    def get_tensor_dtype(self, name: str) -> str:
-        return "uint8"
-
-    def create_execution_context(self) -> FakeContext:
-        return self.context
-
-
-class FakeBuffer:
-    """Host and device memory as two arrays; its address is itself."""
-
-    def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
-        self.host = np.zeros(shape, dtype)
-        self.device = np.zeros(shape, dtype)
-        self.is_open = True
-
-    @property
-    def address(self) -> Self:
-        return self
-
-    def upload(self, stream: Any) -> None:
-        self.device[...] = self.host
-
-    def download(self, stream: Any) -> None:
-        self.host[...] = self.device
-
-    def close(self) -> None:
-        self.is_open = False
-
-
-class FakeStream:
-    handle = 7
-
-    def __init__(self) -> None:
-        self.is_open = True
-
-    def wait(self) -> None:
-        pass
-
-    def close(self) -> None:
-        self.is_open = False
-
-
-class FakeLibrary(ModuleType):
-    """A TensorRT whose runtime loads every plan that is not empty."""
-
-    __version__ = VERSION
-    TensorIOMode = SimpleNamespace(INPUT="input", OUTPUT="output")
-    nptype = staticmethod(np.dtype)
-
-    class ILogger:
-        """Only a base class."""
-
-    def __init__(self) -> None:
-        super().__init__("tensorrt")
-        self.calls: list[str] = []
-        self.engine = FakeEngine(self.calls)
-
-    def Runtime(self, log: Any) -> SimpleNamespace:  # noqa: N802
-        def deserialize(plan: bytes) -> FakeEngine | None:
-            if plan:
-                return self.engine
-            log.log(SimpleNamespace(name="ERROR"), "magicTag failed")
-            return None
-
-        return SimpleNamespace(deserialize_cuda_engine=deserialize)
+GPU = Device("cuda")
+BUILD = BuildRecord(
+    os="Linux x86_64",
+    gpu="NVIDIA A100",
+    compute_capability="8.0",
+    inputs=(TensorInfo("image", "uint8", (-1, -1, -1, 3)),),
+    outputs=(TensorInfo("labels", "uint8", (-1, -1, -1)),),
+)
+MANIFEST = Manifest(
+    model="demo",
+    method=Method.FCN,
+    classes=ClassSet.numbered(2),
+    size=None,
+    batch=None,
+    runtime=Runtime.TENSORRT,
+    runtime_version="10.9.0.34",
+    build=BUILD,
+)
 
 
 @pytest.fixture
-def library(monkeypatch: pytest.MonkeyPatch) -> FakeLibrary:
-    """A machine with a GPU, TensorRT and cuda-python, none of them real."""
-    fake = FakeLibrary()
-    memory = ModuleType("segdeploy.runtime.device_memory")
-    memory.Buffer = FakeBuffer  # type: ignore[attr-defined]
-    memory.Stream = FakeStream  # type: ignore[attr-defined]
-    monkeypatch.setattr("segdeploy.runtime.device_memory", memory, raising=False)
-    monkeypatch.setitem(sys.modules, memory.__name__, memory)
-    monkeypatch.setattr(tensorrt, "require_driver", lambda what: None)
-    monkeypatch.setattr(tensorrt, "load_library", lambda runtime: fake)
-    return fake
-
-
-@pytest.fixture
-def plan(tmp_path: Path) -> Path:
+def plan(tmp_path: Path) -> EnginePlan:
     path = tmp_path / "model.plan"
     path.write_bytes(b"plan")
-    return path
+    return EnginePlan(path, replace(MANIFEST, sha256=sha256_of(path)))
 
 
 @pytest.fixture
-def session(library: FakeLibrary, plan: Path) -> Iterator[TensorRTSession]:
-    with TensorRTSession(plan, manifest()) as opened:
+def engine(library: Any, plan: EnginePlan) -> Iterator[TensorRTEngine]:
+    with TensorRTEngine(plan, GPU, RunOptions()) as opened:
         yield opened
+
+
+@pytest.fixture
+def session(engine: TensorRTEngine) -> Iterator[Session]:
+    with engine.session() as made:
+        yield made
+
+
+def batches(*shapes: tuple[int, ...]) -> list[np.ndarray]:
+    dice = np.random.default_rng(0)
+    return [dice.integers(0, 256, (*shape, 3), np.uint8) for shape in shapes]
+
+
+# Loading
 
 
 @pytest.mark.parametrize("runtime", [Runtime.TENSORRT, Runtime.TENSORRT_RTX])
 def test_without_a_driver_the_error_says_so(
-    plan: Path, monkeypatch: pytest.MonkeyPatch, runtime: Runtime
+    plan: EnginePlan, monkeypatch: pytest.MonkeyPatch, runtime: Runtime
 ) -> None:
     monkeypatch.setattr("segdeploy.cuda.DRIVER", "libno-such-driver.so.1")
+    other = replace(plan, manifest=replace(plan.manifest, runtime=runtime))
 
     with pytest.raises(SegdeployError, match=r"engine needs an NVIDIA GPU, but there is no NVIDIA"):
-        TensorRTSession(plan, manifest(runtime))
+        TensorRTEngine(other, GPU, RunOptions())
 
 
-@pytest.mark.parametrize("runtime", [None, Runtime.ONNXRUNTIME])
-def test_an_artifact_of_another_runtime_is_refused(plan: Path, runtime: Runtime | None) -> None:
-    with pytest.raises(SegdeployError, match=r"wanted an engine of tensorrt or tensorrt-rtx"):
-        TensorRTSession(plan, manifest(runtime))
+def test_it_never_runs_on_a_cpu(plan: EnginePlan) -> None:
+    with pytest.raises(SegdeployError, match=r"model\.plan: runs on a GPU, asked for cpu"):
+        TensorRTEngine(plan, CPU, RunOptions())
 
 
 @pytest.mark.usefixtures("library")
-def test_a_plan_of_another_version_is_refused(plan: Path) -> None:
+def test_a_plan_that_does_not_fit_is_refused_before_it_is_loaded(
+    plan: EnginePlan, library: Any
+) -> None:
+    other = replace(plan, manifest=replace(plan.manifest, runtime_version="10.8.0"))
+
     with pytest.raises(SegdeployError, match=r"built with TensorRT 10\.8\.0, this is 10\.9\.0\.34"):
-        TensorRTSession(plan, manifest(version="10.8.0"))
+        TensorRTEngine(other, GPU, RunOptions())
+
+    assert library.log is None  # no runtime was made
 
 
 @pytest.mark.usefixtures("library")
-def test_a_plan_that_does_not_load_says_why(plan: Path) -> None:
-    plan.write_bytes(b"")
+def test_a_plan_that_does_not_load_says_why(plan: EnginePlan) -> None:
+    plan.path.write_bytes(b"")
 
     with pytest.raises(SegdeployError, match=r"cannot be loaded \(magicTag failed\)"):
-        TensorRTSession(plan, manifest())
+        TensorRTEngine(plan, GPU, RunOptions())
 
 
-def test_a_batch_goes_through_the_engine(session: TensorRTSession) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 3), np.uint8)
+def test_a_manifest_of_another_plan_is_refused(plan: EnginePlan, library: Any) -> None:
+    library.engine.shape = (1, 4, 6, 3)
 
-    labels = session.run(images)
-
-    np.testing.assert_array_equal(labels, images[..., 0])
-
-
-def test_a_result_outlives_the_next_run(session: TensorRTSession) -> None:
-    first = session.run(np.full((1, 4, 6, 3), 1, np.uint8))
-    session.run(np.full((1, 4, 6, 3), 2, np.uint8))
-
-    assert (first == 1).all()
+    with pytest.raises(SegdeployError, match=r"image uint8 1x4x6x3, .*its manifest has others"):
+        TensorRTEngine(plan, GPU, RunOptions())
 
 
-def test_the_shape_is_set_only_when_it_changes(
-    library: FakeLibrary, session: TensorRTSession
+def test_what_tensorrt_rtx_will_not_run_is_refused_with_its_reasons(
+    plan: EnginePlan, library: Any
 ) -> None:
-    for size in (4, 4, 8):
-        session.run(np.zeros((1, size, size, 3), np.uint8))
+    library.EngineValidity = SimpleNamespace(INVALID=2)
+    reasons = {"VERSION_MISMATCH": 1, "UNSUPPORTED_CC": 2, "OLD_CUDA_DRIVER": 4}
+    library.EngineInvalidityDiagnostics = SimpleNamespace(__members__=reasons)
+    answer = SimpleNamespace(get_engine_validity=lambda data: (2, 6))
+    library.Runtime = lambda log: answer
+    manifest = replace(plan.manifest, runtime=Runtime.TENSORRT_RTX)
 
-    assert library.calls == [
-        "shape image (1, 4, 4, 3)", "execute", "execute", "shape image (1, 8, 8, 3)", "execute",
-    ]  # fmt: skip
+    with pytest.raises(SegdeployError, match=r"\(UNSUPPORTED_CC, OLD_CUDA_DRIVER\)"):
+        TensorRTEngine(replace(plan, manifest=manifest), GPU, RunOptions())
 
 
-def test_a_batch_outside_the_profile_is_refused_and_the_session_lives_on(
-    session: TensorRTSession,
+def test_a_gpu_without_room_for_a_context_is_named(engine: TensorRTEngine, library: Any) -> None:
+    library.engine.has_memory = False
+
+    with pytest.raises(SegdeployError, match="no context could be made") as caught:
+        engine.session()
+
+    assert "fewer sessions" in caught.value.hint
+
+
+# Running
+
+
+def test_a_batch_goes_through_the_engine(session: Session) -> None:
+    (images,) = batches((2, 4, 6))
+
+    np.testing.assert_array_equal(session.run(images), images[..., 0])
+
+
+def test_a_result_outlives_the_next_run(session: Session) -> None:
+    first, second = batches((1, 4, 6), (1, 4, 6))
+
+    labels = session.run(first)
+    session.run(second)
+
+    np.testing.assert_array_equal(labels, first[..., 0])
+
+
+def test_map_gives_what_run_gives_whatever_the_shapes(session: Session) -> None:
+    images = batches((1, 4, 6), (1, 4, 6), (2, 4, 6), (1, 8, 8), (1, 8, 8), (1, 8, 8), (1, 4, 6))
+
+    found = list(session.map(images))
+
+    for batch, labels in zip(images, found, strict=True):
+        np.testing.assert_array_equal(labels, batch[..., 0])
+
+
+def test_map_starts_a_batch_before_the_one_before_it_has_ended(
+    session: Session, library: Any
 ) -> None:
-    with pytest.raises(SegdeployError, match=r"refuses an image batch of shape \(3, 4, 4, 3\)"):
-        session.run(np.zeros((3, 4, 4, 3), np.uint8))
+    images = iter(batches((1, 4, 6), (1, 4, 6), (1, 4, 6)))
+    session.run(batches((1, 4, 6))[0])
 
-    assert session.run(np.zeros((1, 4, 4, 3), np.uint8)).shape == (1, 4, 4)
+    next(iter(session.map(images)))
+
+    (context,) = library.engine.contexts
+    assert (context.executions, context.ended) == (3, 2)  # the third waits for nobody yet
 
 
-def test_closing_frees_the_buffers_and_may_be_repeated(
-    library: FakeLibrary, session: TensorRTSession
+def test_a_map_that_was_given_up_spoils_nothing(session: Session) -> None:
+    images = batches((1, 4, 6), (1, 4, 6), (1, 4, 6))
+
+    for _ in session.map(images):
+        break
+    labels = session.run(images[2])
+
+    np.testing.assert_array_equal(labels, images[2][..., 0])
+
+
+@pytest.mark.parametrize("cuda_graph", [False, True])
+def test_what_is_on_its_way_ends_before_its_memory_is_freed(
+    plan: EnginePlan, library: Any, cuda_graph: bool
 ) -> None:
-    session.run(np.zeros((1, 4, 4, 3), np.uint8))
-    buffers = library.engine.context.addresses.values()
+    images = batches((1, 4, 6), (1, 4, 6), (1, 4, 6), (1, 8, 8))
 
-    session.close()
-    session.close()
+    with (
+        TensorRTEngine(plan, GPU, RunOptions(cuda_graph=cuda_graph)) as engine,
+        engine.session() as session,
+    ):
+        for _ in session.map(images[:3]):
+            break
+        labels = session.run(images[3])  # of another shape
 
-    assert [buffer.is_open for buffer in buffers] == [False, False]
+    np.testing.assert_array_equal(labels, images[3][..., 0])
+
+
+def test_while_a_map_goes_on_the_session_does_nothing_else(session: Session) -> None:
+    images = batches((1, 4, 6), (1, 4, 6), (1, 4, 6))
+    running = session.map(images)
+    next(running)
+
+    with pytest.raises(SegdeployError, match="in use by a map of this thread"):
+        session.run(images[0])
+    with pytest.raises(SegdeployError, match="finish it first"):
+        session.close()
+
+    assert len(list(running)) == 2
+
+
+@pytest.mark.parametrize(
+    ("images", "problem"),
+    [
+        (np.zeros((1, 4, 6, 3), np.float32), "are float32 1x4x6x3; wanted uint8"),
+        (np.zeros((4, 6, 3), np.uint8), r"are uint8 4x6x3; wanted uint8 \(N, H, W, 3\)"),
+        ([[[0, 0, 0]]], "are a list; wanted a NumPy array"),
+    ],
+)
+def test_what_is_no_batch_of_pixels_is_refused(session: Session, images: Any, problem: str) -> None:
+    with pytest.raises(SegdeployError, match=problem):
+        session.run(images)
+
+
+def test_a_batch_outside_the_profiles_is_refused_and_the_session_lives_on(
+    session: Session,
+) -> None:
+    large, fitting = batches((3, 4, 4), (1, 4, 4))
+
+    with pytest.raises(SegdeployError, match="is 3x4x4x3; the engine takes 1x1x1x3 to 2x8x8x3"):
+        session.run(large)
+
+    assert session.run(fitting).shape == (1, 4, 4)
+
+
+def test_sessions_at_the_same_time_need_a_profile_each(
+    engine: TensorRTEngine, library: Any
+) -> None:
+    (images,) = batches((1, 4, 4))
+    first, second = engine.session(), engine.session()
+    first.run(images)
+
+    with pytest.raises(SegdeployError, match=r"all 1 profiles .* in use by other sessions"):
+        second.run(images)
+    first.close()
+
+    np.testing.assert_array_equal(second.run(images), images[..., 0])
+
+
+def test_a_session_changes_its_profile_with_the_shape(plan: EnginePlan, library: Any) -> None:
+    library.engine.profiles = [
+        [(1, 1, 1, 3), (1, 8, 8, 3), (4, 16, 16, 3)],
+        [(1, 1, 1, 3), (1, 4, 4, 3), (1, 4, 4, 3)],
+    ]
+    images = batches((1, 4, 4), (1, 16, 16), (1, 16, 16))
+
+    with TensorRTEngine(plan, GPU, RunOptions()) as engine, engine.session() as session:
+        for batch in images:
+            np.testing.assert_array_equal(session.run(batch), batch[..., 0])
+
+    calls = [call for call in library.engine.world.calls if call.startswith("profile")]
+    assert calls == ["profile 1", "profile 0"]  # the smallest that will do
+
+
+def test_an_engine_of_one_size_serves_any_number_of_sessions(
+    plan: EnginePlan, library: Any
+) -> None:
+    shape = (1, 4, 6, 3)
+    library.engine.shape, library.engine.profiles = shape, [[shape, shape, shape]]
+    build = replace(
+        BUILD,
+        inputs=(TensorInfo("image", "uint8", shape),),
+        outputs=(TensorInfo("labels", "uint8", shape[:3]),),
+    )
+    fixed = replace(plan, manifest=replace(plan.manifest, build=build))
+    right, wrong = batches((1, 4, 6), (1, 6, 4))
+
+    with TensorRTEngine(fixed, GPU, RunOptions()) as engine:
+        sessions = [engine.session() for _ in range(3)]
+        for session in sessions:
+            np.testing.assert_array_equal(session.run(right), right[..., 0])
+        with pytest.raises(SegdeployError, match="is 1x6x4x3; the engine takes 1x4x6x3"):
+            sessions[0].run(wrong)
+
+
+# On the caller's arrays
+
+
+def test_enqueue_waits_for_nobody_and_writes_in_place(
+    session: Session, world: Any, on_gpu: Any
+) -> None:
+    (images,) = batches((1, 4, 6))
+    source, target = on_gpu(images), on_gpu(np.zeros((1, 4, 6), np.uint8))
+
+    session.enqueue(source, target, stream=7)
+    before = target.values.copy()
+    world.finish(7)
+
+    assert not before.any()
+    np.testing.assert_array_equal(target.values, images[..., 0])
+
+
+def test_the_profile_is_there_before_a_caller_s_stream_executes(
+    plan: EnginePlan, library: Any, world: Any, on_gpu: Any
+) -> None:
+    small, large = (
+        [(1, 1, 1, 3), (1, 4, 4, 3), (1, 4, 4, 3)],
+        [(1, 1, 1, 3), (1, 8, 8, 3), (1, 8, 8, 3)],
+    )
+    library.engine.profiles = [small, large]
+    (images,) = batches((1, 8, 8))
+    target = on_gpu(np.zeros((1, 8, 8), np.uint8))
+
+    with TensorRTEngine(plan, GPU, RunOptions()) as engine, engine.session() as session:
+        session.enqueue(on_gpu(images), target, stream=7)
+        world.finish(7)
+
+    np.testing.assert_array_equal(target.values, images[..., 0])
+
+
+def test_arrays_live_until_their_stream_has_passed(
+    session: Session, world: Any, on_gpu: Any
+) -> None:
+    (images,) = batches((1, 4, 6))
+    source = on_gpu(images)
+    target = on_gpu(np.zeros((1, 4, 6), np.uint8))
+    alive = weakref.ref(source)
+
+    session.enqueue(source, target, stream=7)
+    del source
+    gc.collect()
+    while_on_its_way = alive()
+    world.finish(7)
+    session.enqueue(on_gpu(images), target, stream=7)
+    del while_on_its_way
+    gc.collect()
+
+    assert alive() is None
+
+
+def test_while_on_its_way_an_array_is_kept(session: Session, on_gpu: Any) -> None:
+    source = on_gpu(batches((1, 4, 6))[0])
+    alive = weakref.ref(source)
+    session.enqueue(source, on_gpu(np.zeros((1, 4, 6), np.uint8)), stream=7)
+
+    del source
+    gc.collect()
+
+    assert alive() is not None
+
+
+def test_streams_of_several_callers_do_not_overlap_in_one_context(
+    session: Session, world: Any, on_gpu: Any
+) -> None:
+    images = batches((1, 4, 6), (1, 4, 6), (1, 4, 6))
+    targets = [on_gpu(np.zeros((1, 4, 6), np.uint8)) for _ in images]
+    for stream, batch, target in zip((7, 8, 9), images, targets, strict=True):
+        session.enqueue(on_gpu(batch), target, stream=stream)
+
+    world.finish(9)  # the simulated context asserts that 7 and 8 came first
+
+    np.testing.assert_array_equal(targets[2].values, images[2][..., 0])
+
+
+def test_run_after_enqueue_waits_for_it(session: Session, on_gpu: Any) -> None:
+    first, second = batches((1, 4, 6), (1, 8, 8))
+    target = on_gpu(np.zeros((1, 4, 6), np.uint8))
+
+    session.enqueue(on_gpu(first), target, stream=7)
+    labels = session.run(second)  # of another shape: the context has to be free
+
+    np.testing.assert_array_equal(labels, second[..., 0])
+    np.testing.assert_array_equal(target.values, first[..., 0])
+
+
+def test_a_result_of_another_shape_is_refused(session: Session, on_gpu: Any) -> None:
+    (images,) = batches((1, 4, 6))
+
+    with pytest.raises(SegdeployError, match="result: is 1x4x5; these images give 1x4x6"):
+        session.enqueue(on_gpu(images), on_gpu(np.zeros((1, 4, 5), np.uint8)), stream=7)
+
+
+# CUDA graphs
+
+
+def test_a_graph_is_captured_once_a_shape_has_run(plan: EnginePlan, library: Any) -> None:
+    images = batches((1, 4, 6), (1, 4, 6), (1, 4, 6), (1, 8, 8))
+
+    with (
+        TensorRTEngine(plan, GPU, RunOptions(cuda_graph=True)) as engine,
+        engine.session() as session,
+    ):
+        for batch in images:
+            np.testing.assert_array_equal(session.run(batch), batch[..., 0])
+
+    calls = [call for call in library.engine.world.calls if not call.startswith("profile")]
+    assert calls[:6] == ["execute", "capture", "execute", "launch", "launch", "execute"]
+
+
+def test_a_package_without_graphs_says_so(plan: EnginePlan, library: Any, world: Any) -> None:
+    world.has_graphs = False
+
+    with pytest.raises(SegdeployError, match="pycuda cannot capture CUDA graphs"):
+        TensorRTEngine(plan, GPU, RunOptions(cuda_graph=True))
+
+
+# Closing
+
+
+def test_closing_the_engine_frees_all_and_may_be_repeated(
+    engine: TensorRTEngine, world: Any, on_gpu: Any
+) -> None:
+    session = engine.session()
+    session.run(batches((1, 4, 6))[0])
+    session.enqueue(on_gpu(batches((1, 4, 6))[0]), on_gpu(np.zeros((1, 4, 6), np.uint8)), stream=7)
+
+    engine.close()
+    engine.close()
+
+    assert world.open_parts == set()
+    assert world.calls[-1] == "gpu closed"
+    assert world.current == 0
+    for use in (engine.session, lambda: session.run(batches((1, 4, 6))[0])):
+        with pytest.raises(SegdeployError, match="is closed"):
+            use()
+
+
+def test_a_session_in_use_is_refused_to_another_thread(session: Session) -> None:
+    running = session.map(batches((1, 4, 6), (1, 4, 6)))
+    next(running)
+    caught: list[SegdeployError] = []
+
+    def other() -> None:
+        with pytest.raises(SegdeployError) as error:
+            session.run(batches((1, 4, 6))[0])
+        caught.append(error.value)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+
+    assert "in use by another thread" in caught[0].problem
+    list(running)

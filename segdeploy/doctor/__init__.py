@@ -1,0 +1,1 @@
+"""What this machine can run, why not the rest, and what to install for it."""

@@ -1,0 +1,115 @@
+"""What a service holds: an engine for all threads, and a session for each."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from numpy.typing import NDArray
+
+from segdeploy.artifacts import Manifest
+from segdeploy.cuda.seam import CudaPackage
+from segdeploy.spec import Device, Images
+
+
+class Provider(StrEnum):
+    """Which part of ONNX Runtime runs a graph on a GPU."""
+
+    CUDA = "cuda"
+    TENSORRT = "tensorrt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How an engine is loaded and run.
+
+    Args:
+        threads: of a CPU runtime, shared by all sessions; 0 leaves the number to it.
+        cuda_package: what talks to CUDA for a TensorRT engine.
+        cuda_graph: replay the work of a shape that came before; TensorRT with cuda-python only.
+        provider: of ONNX Runtime, on a GPU.
+    """
+
+    threads: int = 0
+    cuda_package: CudaPackage = CudaPackage.AUTO
+    cuda_graph: bool = False
+    provider: Provider = Provider.CUDA
+
+
+class Session(Protocol):
+    """Runs a loaded model, in one thread at a time: pixels in, labels or logits out.
+
+    Which of both, and of which sizes, says its manifest. It is a context manager. Used after it is
+    closed, in a forked process, or by two threads at once, it raises a SegdeployError.
+    """
+
+    @property
+    def manifest(self) -> Manifest:
+        """What is loaded."""
+
+    @property
+    def device(self) -> Device:
+        """Where it runs."""
+
+    def run(self, images: Images) -> NDArray[Any]:
+        """(N, H, W, 3) uint8 RGB -> labels (N, H, W) uint8 or logits (N, classes, h, w) float32."""
+
+    def map(self, batches: Iterable[Images]) -> Iterator[NDArray[Any]]:
+        """`run` of each batch, in order; on a GPU copies overlap with the work before and after."""
+
+    def enqueue(self, images: Any, result: Any, stream: Any = None) -> None:
+        """`run` on arrays of the caller, in place.
+
+        Args:
+            images: (N, H, W, 3) uint8 on the session's device.
+            result: what `run` returns, to be written to.
+            stream: of CUDA, on which the work is put; the caller waits for it, and the arrays are
+                kept alive until then. None on a CPU, where the result is there on return.
+
+        Raises:
+            SegdeployError: an array is on another device, of another dtype, shape or layout.
+        """
+
+    def close(self) -> None:
+        """Free it; once."""
+
+    def __enter__(self) -> Self:
+        """A session is a context manager."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close it."""
+
+
+class Engine(Protocol):
+    """A loaded model that all threads share; never changed after it is opened."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """What is loaded."""
+
+    @property
+    def device(self) -> Device:
+        """Where it runs."""
+
+    def session(self) -> Session:
+        """A new session for one thread."""
+
+    def close(self) -> None:
+        """Free it and its sessions; once."""
+
+    def __enter__(self) -> Self:
+        """An engine is a context manager."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close it."""
