@@ -39,7 +39,6 @@ import onnx
 import typer
 from graph_scores import Score, run_graph, score
 
-from segdeploy.version import __version__
 from segdeploy.artifacts import Graph, Store, writing
 from segdeploy.datasets import Dataset, facts, open_dataset
 from segdeploy.environment import Environment, describe_environment
@@ -53,6 +52,7 @@ from segdeploy.quantize.model import QuantizeOptions, quantize_model
 from segdeploy.spec import Output, Precision, Runtime, Size
 from segdeploy.thresholds import METHODS
 from segdeploy.timing import peak_memory_bytes
+from segdeploy.version import __version__
 
 PEER = Path(__file__).with_name("peer_quantizer.py")
 PEERS = {

@@ -202,6 +202,18 @@ class EnginePlan:
             raise SegdeployError(f"{beside}: holds no JSON object")
         return cls(path, Manifest.from_dict(values, beside))
 
+    def find_source(self) -> Path:
+        """The graph that it was built of, told by its sha256 among those in the same folder."""
+        wanted = self.manifest.source_sha256
+        for path in sorted(self.path.parent.glob("*.onnx")):
+            if sha256_of(path) == wanted:
+                return path
+        raise SegdeployError(
+            f"{self.path}: the graph it was built of (sha256 {wanted[:12]}) is not beside it",
+            hint="put the .onnx file there, or segdeploy build-engine "
+            f"{self.manifest.model} --target {self.manifest.runtime}",
+        )
+
 
 Artifact = Graph | EnginePlan
 

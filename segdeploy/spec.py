@@ -115,7 +115,8 @@ class Device(str):
     def __new__(cls, text: str) -> Self:
         """Read it; other names are refused."""
         kind, colon, index = text.lower().partition(":")
-        if kind == "cuda" and (not colon or (index.isascii() and index.isdecimal())):
+        is_number = index.isascii() and index.isdecimal() and len(index) < 4
+        if kind == "cuda" and (is_number or not colon):
             return super().__new__(cls, f"cuda:{int(index or 0)}")
         if text.lower() != "cpu":
             raise SegdeployError(f"device {text!r:.60}; wanted cpu, cuda or cuda:N")

@@ -250,8 +250,8 @@ def _running(shape: tuple[int, ...]) -> Iterator[None]:
     """Say in words what ONNX Runtime cannot run."""
     try:
         yield
-    except Exception as error:
-        if not type(error).__module__.startswith("onnxruntime"):
+    except Exception as error:  # with arrays in place it raises RuntimeError
+        if not type(error).__module__.startswith("onnxruntime") and type(error) is not RuntimeError:
             raise
         raise SegdeployError(
             f"an image batch of shape {shape} was refused ({str(error).splitlines()[0]})",

@@ -54,6 +54,8 @@ class TensorRTEngine:
         self._log = open_log(library)
         with self._gpu.current():
             self._engine = _load_engine(library, self._log, plan)
+            if plan.manifest.build is not None and plan.manifest.build.options.strip:
+                _fill(library, self._log, self._engine, plan)
             image, result = _tensors(library, self._engine, plan)
         self._profiles = ProfilePool(image, _profiles(self._engine, image))
         self._cuda_graph = options.cuda_graph
@@ -120,8 +122,7 @@ def _load_engine(library: Any, log: Any, plan: EnginePlan) -> Any:
         raise SegdeployError(f"{plan.path}: cannot be read ({error.strerror})") from error
     with heard(log) as said:
         runtime = library.Runtime(log)
-        if hasattr(runtime, "get_engine_validity"):  # TensorRT-RTX alone
-            _check_validity(library, runtime, data, plan)
+        _check_validity(library, runtime, data, plan)
         engine = runtime.deserialize_cuda_engine(data)
     if engine is None:  # no exception: the reason is in the log
         raise MisfitError(
@@ -131,7 +132,24 @@ def _load_engine(library: Any, log: Any, plan: EnginePlan) -> Any:
     return engine
 
 
+def _fill(library: Any, log: Any, engine: Any, plan: EnginePlan) -> None:
+    """Give a plan that was built without its weights those of its graph."""
+    graph = plan.find_source()
+    with heard(log) as said:
+        refitter = library.Refitter(engine, log)
+        parser = library.OnnxParserRefitter(refitter, log)
+        done = parser.refit_from_file(str(graph)) and refitter.refit_cuda_engine()
+    if not done:
+        raise SegdeployError(
+            f"{plan.path}: has no weights, and those of {graph} do not fit "
+            f"({last_error(said) or 'TensorRT gave no reason'})",
+            hint="build the engine again",
+        )
+
+
 def _check_validity(library: Any, runtime: Any, data: bytes, plan: EnginePlan) -> None:
+    if not hasattr(runtime, "get_engine_validity"):  # TensorRT-RTX alone can be asked
+        return
     validity, diagnostics = runtime.get_engine_validity(data)
     if validity != library.EngineValidity.INVALID:
         return

@@ -39,9 +39,11 @@ HOLDS = {
     "monitor": "IProgressMonitor",
     "parser": "OnnxParser",
     "profile": "IOptimizationProfile",
+    "runtime": "Runtime",
     "severity": "ILogger.Severity",
     "tensor": "ITensor",
     ".definition": "INetworkDefinition",
+    ".log": "ILogger",
     ".parser": "OnnxParser",
     ".plan": "IHostMemory",
     "_configure()": "IBuilderConfig",
@@ -51,7 +53,8 @@ HOLDS = {
     "make_monitor()": "IProgressMonitor",
     "open_log()": "ILogger",
 }
-OURS = {"ILogger.lines"}  # our subclasses add these
+OURS = {"ILogger.apart", "ILogger.lines"}  # our subclasses add these
+OTHERS = {"images", "result", "stream"}  # Any, but of the caller's libraries
 # Names that a version lacks and that no hasattr beside them guards, each with the reason.
 GUARDED_ELSEWHERE: dict[str, str] = {}
 
@@ -130,7 +133,7 @@ class Reader:
     def _declare(self, key: str, name: str, types: dict[str, str]) -> None:
         if name in HOLDS:
             types[key] = HOLDS[name]
-        else:
+        elif name not in OTHERS:
             self.undeclared.add(name)
 
     def _assign(self, target: ast.expr, value: ast.expr, types: dict[str, str]) -> None:

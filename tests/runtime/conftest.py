@@ -279,6 +279,18 @@ class SimulatedLibrary(ModuleType):
         super().__init__("tensorrt")
         self.engine = SimulatedEngine(world)
         self.log: Any = None
+        self.refits = True
+        self.refitted: list[str] = []
+
+    def Refitter(self, engine: Any, log: Any) -> SimpleNamespace:  # noqa: N802
+        return SimpleNamespace(refit_cuda_engine=lambda: self.refits)
+
+    def OnnxParserRefitter(self, refitter: Any, log: Any) -> SimpleNamespace:  # noqa: N802
+        def refit(path: str) -> bool:
+            self.refitted.append(path)
+            return True
+
+        return SimpleNamespace(refit_from_file=refit)
 
     def say(self, text: str) -> None:
         self.log.log(SimpleNamespace(name="ERROR"), text)

@@ -14,6 +14,7 @@ import pytest
 
 from segdeploy.artifacts import EnginePlan, Manifest, sha256_of
 from segdeploy.build_record import BuildRecord
+from segdeploy.engine_options import EngineOptions
 from segdeploy.errors import SegdeployError
 from segdeploy.runtime import RunOptions, Session
 from segdeploy.runtime.tensorrt import TensorRTEngine
@@ -122,6 +123,25 @@ def test_what_tensorrt_rtx_will_not_run_is_refused_with_its_reasons(
 
     with pytest.raises(SegdeployError, match=r"\(UNSUPPORTED_CC, OLD_CUDA_DRIVER\)"):
         TensorRTEngine(replace(plan, manifest=manifest), GPU, RunOptions())
+
+
+def test_a_plan_without_weights_gets_those_of_its_graph(plan: EnginePlan, library: Any) -> None:
+    graph = plan.path.with_name("fp16.onnx")
+    graph.write_bytes(b"graph")
+    build = replace(BUILD, options=EngineOptions(strip=True))
+    manifest = replace(plan.manifest, build=build, source_sha256=sha256_of(graph))
+    stripped = replace(plan, manifest=manifest)
+
+    with TensorRTEngine(stripped, GPU, RunOptions()):
+        assert library.refitted == [str(graph)]
+    library.refits = False
+    with pytest.raises(
+        SegdeployError, match=r"has no weights, and those of .*fp16\.onnx do not fit"
+    ):
+        TensorRTEngine(stripped, GPU, RunOptions())
+    graph.unlink()
+    with pytest.raises(SegdeployError, match="the graph it was built of"):
+        TensorRTEngine(stripped, GPU, RunOptions())
 
 
 def test_a_gpu_without_room_for_a_context_is_named(engine: TensorRTEngine, library: Any) -> None:
