@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from segdeploy.artifacts import Artifact, EnginePlan
+from segdeploy.build_record import BuildRecord
 from segdeploy.recipes import Target
 from segdeploy.spec import MaskPlace, ModelSpec, Output
 
@@ -164,8 +165,25 @@ def artifact_facts(artifact: Artifact) -> dict[str, Any]:
         "made with": ", ".join(f"{name} {version}" for name, version in manifest.versions),
     }
     if isinstance(artifact, EnginePlan):
-        return {**facts, "sha256": manifest.sha256}
+        return {**facts, **_build_facts(manifest.build), "sha256": manifest.sha256}
     return {**facts, **_graph_facts(artifact)}
+
+
+def _build_facts(build: BuildRecord | None) -> dict[str, Any]:
+    """Of an engine of TensorRT: where it was built, what its contexts take and need."""
+    if build is None:
+        return {}
+    gpu = f"{build.gpu}, compute capability {build.compute_capability}, driver {build.driver}"
+    profiles = [", ".join(map(str, profile)) for profile in build.options.profiles]
+    return {
+        "built on": f"{build.os}, {gpu if build.gpu else 'without a GPU'}",
+        "profiles": "; ".join(profiles),
+        "activation memory": ", ".join(f"{size / 1e6:.0f} MB" for size in build.activation_bytes),
+        "convolutions": ", ".join(
+            f"{count} {precision} ({share:.1%} of the multiplications)"
+            for precision, count, share in build.convolutions
+        ),
+    }
 
 
 def _graph_facts(artifact: Artifact) -> dict[str, Any]:

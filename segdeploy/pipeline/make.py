@@ -1,5 +1,6 @@
 """A model to the engine that was asked for, through every graph on the way."""
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,9 @@ from segdeploy.spec import Device, Output, Precision, Runtime, Size, Tuning
 if TYPE_CHECKING:
     from segdeploy.export import ExportOptions
     from segdeploy.histograms import Statistics
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +79,15 @@ def make_artifact(
 
     ONNX Runtime engines are optimized for the CPU.
     """
+    artifact: Artifact
     if request.runtime is Runtime.ONNXRUNTIME and device.is_cuda:
-        return make_graph(source, options, request)
-    return make_engine(source, options, request).plan
+        artifact, warnings = _graph_of(source, options, request)
+    else:
+        built = make_engine(source, options, request)
+        artifact, warnings = built.plan, built.warnings
+    for warning in warnings:
+        logger.warning("%s: %s", artifact.path, warning)
+    return artifact
 
 
 def make_engine(source: Source, options: "ExportOptions", request: EngineRequest) -> Built:

@@ -19,12 +19,13 @@ from segdeploy.pipeline.make import (
     EngineRequest,
     default_graph_path,
     engine_of_graph,
+    make_artifact,
     make_engine,
     make_engine_of,
 )
 from segdeploy.rewrite import passes
 from segdeploy.runtime import open_session
-from segdeploy.spec import Method, Output, Precision, Runtime, Size
+from segdeploy.spec import CPU, Method, Output, Precision, Runtime, Size
 
 SIZE = Size(64, 96)
 OPTIONS = ExportOptions(size=SIZE)
@@ -300,3 +301,15 @@ def test_the_best_runtime_is_one_that_can_run_here(monkeypatch, driver, installe
     monkeypatch.setattr(engines, "find_spec", lambda name: name if name in installed else None)
 
     assert engines.best_runtime() is runtime
+
+
+@pytest.mark.slow
+def test_what_is_odd_about_the_images_is_logged_where_only_the_engine_is_wanted(
+    source, store, frames, caplog
+):
+    made = make_artifact(
+        source, OPTIONS, ask(store, precision=Precision.INT8, calibration=str(frames)), CPU
+    )
+
+    assert made.path.suffix == ".ort"
+    assert any("4 images" in record.getMessage() for record in caplog.records)
