@@ -67,7 +67,7 @@ def check_compatible(path: Path, manifest: Manifest, here: Here) -> None:
                "a plan loads only in the version that built it"),
             hint=f"install {title} {manifest.runtime_version}, or {_rebuild(manifest)}",
         )  # fmt: skip
-    if build.os != here.os:
+    if build.os != here.os and runtime is Runtime.TENSORRT:  # NVIDIA: RTX plans serve any system
         raise MisfitError(
             f"{path}: built on {build.os}, this is {here.os}", hint=_rebuild(manifest)
         )

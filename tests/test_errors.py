@@ -39,6 +39,28 @@ def test_another_missing_package_keeps_its_traceback():
         raise ModuleNotFoundError("No module named 'yaml'", name="yaml")
 
 
-def test_a_package_that_is_there_but_broken_keeps_its_traceback():
-    with pytest.raises(ImportError, match="libcudart"), needs("torch", extra="torch"):
-        raise ImportError("libcudart.so: cannot open shared object file", name="torch")
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImportError("libcudart.so.13: cannot open shared object file", name="torch"),
+        OSError("libcudart.so.13: cannot open shared object file"),
+    ],
+)
+def test_a_package_that_is_there_but_broken_says_why_and_how_to_repair_it(error):
+    with pytest.raises(SegdeployError) as caught, needs("torch", extra="torch"):
+        raise error
+
+    assert str(caught.value) == (
+        "the package torch is installed but cannot be loaded "
+        "(libcudart.so.13: cannot open shared object file)"
+    )
+    assert caught.value.hint == "pip install --force-reinstall 'segdeploy[torch]'"
+    assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize("error", [SegdeployError("no GPU"), ZeroDivisionError()])
+def test_what_is_no_matter_of_installation_is_left_alone(error):
+    with pytest.raises(type(error)) as caught, needs("torch", extra="torch"):
+        raise error
+
+    assert caught.value is error

@@ -1,9 +1,12 @@
 """The vocabulary refuses what it cannot mean."""
 
+import copy
+import pickle
+
 import pytest
 
 from segdeploy.errors import SegdeployError
-from segdeploy.spec import ClassSet, Method, ModelSpec, Normalization, Precision, Size
+from segdeploy.spec import CPU, ClassSet, Device, Method, ModelSpec, Normalization, Precision, Size
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -81,3 +84,50 @@ def test_a_title_names_method_and_data_set():
 
 def test_precisions_print_as_options_spell_them():
     assert [str(precision) for precision in Precision] == ["fp32", "fp16", "int8"]
+
+
+@pytest.mark.parametrize(
+    ("text", "device", "is_cuda", "number"),
+    [
+        ("cpu", "cpu", False, 0),
+        ("CPU", "cpu", False, 0),
+        ("cuda", "cuda:0", True, 0),
+        ("cuda:0", "cuda:0", True, 0),
+        ("CUDA:12", "cuda:12", True, 12),
+        ("cuda:01", "cuda:1", True, 1),
+    ],
+)
+def test_a_device_is_the_cpu_or_a_gpu_by_its_number(text, device, is_cuda, number):
+    found = Device(text)
+
+    assert (str(found), found.is_cuda, found.number) == (device, is_cuda, number)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "cuda: 1", "cuda:²", "cuda:1:2", "cpu:0", "cuda1"],
+)
+def test_what_is_no_device_is_refused(text):
+    with pytest.raises(SegdeployError, match=r"wanted cpu, cuda or cuda:N") as caught:
+        Device(text)
+
+    assert repr(text) in str(caught.value)
+
+
+def test_a_number_that_no_machine_has_is_refused_and_no_crash():
+    with pytest.raises(SegdeployError, match=r"wanted cpu, cuda or cuda:N"):
+        Device("cuda:" + "1" * 5000)
+
+
+def test_a_device_is_its_text():
+    assert Device("cuda") == Device("cuda:0") == "cuda:0"
+    assert {Device("cpu"): 1}["cpu"] == 1
+    assert Device(Device("cuda:3")).number == 3
+    assert CPU == "cpu"
+
+
+@pytest.mark.parametrize("travel", [copy.deepcopy, lambda d: pickle.loads(pickle.dumps(d))])
+def test_a_device_survives_the_way_between_processes(travel):
+    arrived = travel(Device("cuda:2"))
+
+    assert (type(arrived), arrived.number, arrived.is_cuda) == (Device, 2, True)

@@ -68,5 +68,5 @@ class Lease:
             raise SegdeployError(f"{self._what}: is in use by {self._user()}; finish it first")
         with self._lock:
             if self._is_open:
-                self._is_open = False
                 free()
+                self._is_open = False

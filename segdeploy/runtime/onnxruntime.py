@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from segdeploy.artifacts import EnginePlan, Graph, Manifest, writing
 from segdeploy.cuda import call_driver
+from segdeploy.cuda.context import PrimaryContext
 from segdeploy.errors import MisfitError, SegdeployError, needs
 from segdeploy.graph import Cut
 from segdeploy.runtime.in_place import OnGpu, OnHost, check_images, on_gpu, on_host, result_dtype
@@ -125,8 +126,9 @@ class OnnxRuntimeSession:
         On a GPU it waits for `stream` first: ONNX Runtime runs on a stream of its own.
         """
         if self.device.is_cuda:
-            placed = on_gpu(images, result, stream, self.manifest, self.device)
-            call_driver("cuStreamSynchronize", ctypes.c_void_p(placed.stream))
+            with PrimaryContext(self.device.number).current():
+                placed = on_gpu(images, result, stream, self.manifest, self.device)
+                call_driver("cuStreamSynchronize", ctypes.c_void_p(placed.stream))
             self._run_between(placed.images.pointer, placed.result.pointer, placed)
             return
         arrays = on_host(images, result, stream, self.manifest)

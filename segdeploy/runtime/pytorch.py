@@ -85,11 +85,12 @@ class PyTorchSession:
             source, target = on_host(images, result, stream, self.manifest)
             np.copyto(target, self.run(source))
             return
-        placed = on_gpu(images, result, stream, self.manifest, self.device)
-        used: Any = torch.cuda.ExternalStream(placed.stream, device=self._device)  # type: ignore[no-untyped-call]
-        with self._lease.use(), torch.inference_mode(), torch.cuda.stream(used):
-            read, written = self._in_place(images), self._in_place(result)
-            written.copy_(self._module(read))
+        with self._lease.use(), torch.inference_mode(), torch.cuda.device(self._device):
+            placed = on_gpu(images, result, stream, self.manifest, self.device)
+            used: Any = torch.cuda.ExternalStream(placed.stream)  # type: ignore[no-untyped-call]
+            with torch.cuda.stream(used):
+                read, written = self._in_place(images), self._in_place(result)
+                written.copy_(self._module(read))
             read.record_stream(used)  # it stays allocated until the stream has passed
             written.record_stream(used)
 

@@ -96,8 +96,8 @@ class TensorRTSession:
 
     def enqueue(self, images: Any, result: Any, stream: Any = None) -> None:
         """`run` on arrays of the GPU, in place, on the caller's stream; it does not wait."""
-        arrays = on_gpu(images, result, stream, self.manifest, self.device)
         with self._lease.use(), self._gpu.current():
+            arrays = on_gpu(images, result, stream, self.manifest, self.device)
             self._let_go()
             self._bind(arrays.images.shape)
             self._execute(arrays.images.pointer, arrays.result.pointer, arrays.stream)

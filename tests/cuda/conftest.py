@@ -1,12 +1,12 @@
 """A CUDA driver that records what it is asked and answers as it is told."""
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from segdeploy.cuda import CAPABILITY
+from segdeploy.cuda import CAPABILITY, load_driver
 
 ERRORS = {
     2: b"CUDA_ERROR_OUT_OF_MEMORY",
@@ -81,3 +81,11 @@ def no_driver(monkeypatch: pytest.MonkeyPatch) -> str:
     name = "libno-such-driver.so.1"
     monkeypatch.setattr("segdeploy.cuda.DRIVER", name)
     return name
+
+
+@pytest.fixture(autouse=True)
+def no_driver_is_remembered() -> Iterator[None]:
+    """What a test loads in place of the driver is its own."""
+    load_driver.cache_clear()
+    yield
+    load_driver.cache_clear()

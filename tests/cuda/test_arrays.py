@@ -169,14 +169,12 @@ def test_a_host_array_of_another_dtype_is_refused(make):
 
 @pytest.mark.parametrize(
     "array",
-    [np.zeros((1, 3, 4, 5), np.uint8), torch.zeros(1, 3, 4, 5, dtype=torch.uint8)],
+    [np.zeros(SHAPE, np.uint8).T, torch.zeros(SHAPE, dtype=torch.uint8)[..., :2]],
     ids=["numpy", "torch"],
 )
-def test_a_host_array_that_is_only_seen_in_another_order_is_refused(array):
-    moved = array.transpose(1, 3)[..., :2] if isinstance(array, torch.Tensor) else array.T
-
+def test_a_host_array_in_another_order_or_in_pieces_is_refused(array):
     with pytest.raises(SegdeployError, match="is not contiguous in C order") as caught:
-        host_array(moved, np.uint8, what="images")
+        host_array(array, np.uint8, what="images")
 
     assert ".contiguous()" in caught.value.hint
 
@@ -233,9 +231,7 @@ def test_a_read_only_device_array_is_read_and_not_written_to(view):
         on_gpu(OnCuda(), writable=True)
 
 
-@pytest.mark.parametrize(
-    "array", [np.zeros(SHAPE, np.uint8), torch.zeros(SHAPE), Exported(HOST)], ids=type
-)
+@pytest.mark.parametrize("array", [np.zeros(SHAPE, np.uint8), torch.zeros(SHAPE), Exported(HOST)])
 def test_an_array_of_the_host_is_refused_on_a_gpu(view, array):
     with pytest.raises(SegdeployError, match=r"images: is not on a GPU.*cuda:2") as caught:
         on_gpu(array, device=2)

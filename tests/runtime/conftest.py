@@ -7,17 +7,23 @@ overwritten too early, or not ordered behind other work, gives a wrong label map
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from segdeploy.artifacts import EnginePlan, Manifest, sha256_of
+from segdeploy.build_record import BuildRecord
 from segdeploy.cuda import GpuFacts
 from segdeploy.cuda.arrays import DeviceArray
 from segdeploy.errors import SegdeployError
-from segdeploy.runtime import in_place, tensorrt, tensorrt_session
+from segdeploy.runtime import RunOptions, Session, in_place, tensorrt, tensorrt_session
+from segdeploy.runtime.tensorrt import TensorRTEngine
+from segdeploy.shapes import TensorInfo
+from segdeploy.spec import ClassSet, Device, Method, Runtime
 
 VERSION = "10.9.0.34"
 
@@ -344,3 +350,42 @@ class OnGpu:
 @pytest.fixture
 def on_gpu(world: World) -> Callable[[np.ndarray], OnGpu]:
     return lambda values: OnGpu(world, values)
+
+
+GPU = Device("cuda")
+BUILD = BuildRecord(
+    os="Linux x86_64",
+    gpu="NVIDIA A100",
+    compute_capability="8.0",
+    inputs=(TensorInfo("image", "uint8", (-1, -1, -1, 3)),),
+    outputs=(TensorInfo("labels", "uint8", (-1, -1, -1)),),
+)
+MANIFEST = Manifest(
+    model="demo",
+    method=Method.FCN,
+    classes=ClassSet.numbered(2),
+    size=None,
+    batch=None,
+    runtime=Runtime.TENSORRT,
+    runtime_version="10.9.0.34",
+    build=BUILD,
+)
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> EnginePlan:
+    path = tmp_path / "model.plan"
+    path.write_bytes(b"plan")
+    return EnginePlan(path, replace(MANIFEST, sha256=sha256_of(path)))
+
+
+@pytest.fixture
+def engine(library: Any, plan: EnginePlan) -> Iterator[TensorRTEngine]:
+    with TensorRTEngine(plan, GPU, RunOptions()) as opened:
+        yield opened
+
+
+@pytest.fixture
+def session(engine: TensorRTEngine) -> Iterator[Session]:
+    with engine.session() as made:
+        yield made

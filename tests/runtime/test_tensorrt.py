@@ -1,71 +1,25 @@
-"""TensorRT engines and sessions on a simulated GPU: what is refused, and the order of the calls."""
+"""TensorRT engines on a simulated GPU: what is refused, what is shared, what is freed."""
 
-import gc
-import threading
-import weakref
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from segdeploy.artifacts import EnginePlan, Manifest, sha256_of
-from segdeploy.build_record import BuildRecord
+from segdeploy.artifacts import EnginePlan, sha256_of
 from segdeploy.engine_options import EngineOptions
 from segdeploy.errors import SegdeployError
-from segdeploy.runtime import RunOptions, Session
+from segdeploy.runtime import RunOptions
 from segdeploy.runtime.tensorrt import TensorRTEngine
-from segdeploy.shapes import TensorInfo
-from segdeploy.spec import CPU, ClassSet, Device, Method, Runtime
+from segdeploy.spec import CPU, Device, Runtime
 
 GPU = Device("cuda")
-BUILD = BuildRecord(
-    os="Linux x86_64",
-    gpu="NVIDIA A100",
-    compute_capability="8.0",
-    inputs=(TensorInfo("image", "uint8", (-1, -1, -1, 3)),),
-    outputs=(TensorInfo("labels", "uint8", (-1, -1, -1)),),
-)
-MANIFEST = Manifest(
-    model="demo",
-    method=Method.FCN,
-    classes=ClassSet.numbered(2),
-    size=None,
-    batch=None,
-    runtime=Runtime.TENSORRT,
-    runtime_version="10.9.0.34",
-    build=BUILD,
-)
-
-
-@pytest.fixture
-def plan(tmp_path: Path) -> EnginePlan:
-    path = tmp_path / "model.plan"
-    path.write_bytes(b"plan")
-    return EnginePlan(path, replace(MANIFEST, sha256=sha256_of(path)))
-
-
-@pytest.fixture
-def engine(library: Any, plan: EnginePlan) -> Iterator[TensorRTEngine]:
-    with TensorRTEngine(plan, GPU, RunOptions()) as opened:
-        yield opened
-
-
-@pytest.fixture
-def session(engine: TensorRTEngine) -> Iterator[Session]:
-    with engine.session() as made:
-        yield made
 
 
 def batches(*shapes: tuple[int, ...]) -> list[np.ndarray]:
     dice = np.random.default_rng(0)
     return [dice.integers(0, 256, (*shape, 3), np.uint8) for shape in shapes]
-
-
-# Loading
 
 
 @pytest.mark.parametrize("runtime", [Runtime.TENSORRT, Runtime.TENSORRT_RTX])
@@ -128,7 +82,7 @@ def test_what_tensorrt_rtx_will_not_run_is_refused_with_its_reasons(
 def test_a_plan_without_weights_gets_those_of_its_graph(plan: EnginePlan, library: Any) -> None:
     graph = plan.path.with_name("fp16.onnx")
     graph.write_bytes(b"graph")
-    build = replace(BUILD, options=EngineOptions(strip=True))
+    build = replace(plan.manifest.build, options=EngineOptions(strip=True))
     manifest = replace(plan.manifest, build=build, source_sha256=sha256_of(graph))
     stripped = replace(plan, manifest=manifest)
 
@@ -153,283 +107,6 @@ def test_a_gpu_without_room_for_a_context_is_named(engine: TensorRTEngine, libra
     assert "fewer sessions" in caught.value.hint
 
 
-# Running
-
-
-def test_a_batch_goes_through_the_engine(session: Session) -> None:
-    (images,) = batches((2, 4, 6))
-
-    np.testing.assert_array_equal(session.run(images), images[..., 0])
-
-
-def test_a_result_outlives_the_next_run(session: Session) -> None:
-    first, second = batches((1, 4, 6), (1, 4, 6))
-
-    labels = session.run(first)
-    session.run(second)
-
-    np.testing.assert_array_equal(labels, first[..., 0])
-
-
-def test_map_gives_what_run_gives_whatever_the_shapes(session: Session) -> None:
-    images = batches((1, 4, 6), (1, 4, 6), (2, 4, 6), (1, 8, 8), (1, 8, 8), (1, 8, 8), (1, 4, 6))
-
-    found = list(session.map(images))
-
-    for batch, labels in zip(images, found, strict=True):
-        np.testing.assert_array_equal(labels, batch[..., 0])
-
-
-def test_map_starts_a_batch_before_the_one_before_it_has_ended(
-    session: Session, library: Any
-) -> None:
-    images = iter(batches((1, 4, 6), (1, 4, 6), (1, 4, 6)))
-    session.run(batches((1, 4, 6))[0])
-
-    next(iter(session.map(images)))
-
-    (context,) = library.engine.contexts
-    assert (context.executions, context.ended) == (3, 2)  # the third waits for nobody yet
-
-
-def test_a_map_that_was_given_up_spoils_nothing(session: Session) -> None:
-    images = batches((1, 4, 6), (1, 4, 6), (1, 4, 6))
-
-    for _ in session.map(images):
-        break
-    labels = session.run(images[2])
-
-    np.testing.assert_array_equal(labels, images[2][..., 0])
-
-
-@pytest.mark.parametrize("cuda_graph", [False, True])
-def test_what_is_on_its_way_ends_before_its_memory_is_freed(
-    plan: EnginePlan, library: Any, cuda_graph: bool
-) -> None:
-    images = batches((1, 4, 6), (1, 4, 6), (1, 4, 6), (1, 8, 8))
-
-    with (
-        TensorRTEngine(plan, GPU, RunOptions(cuda_graph=cuda_graph)) as engine,
-        engine.session() as session,
-    ):
-        for _ in session.map(images[:3]):
-            break
-        labels = session.run(images[3])  # of another shape
-
-    np.testing.assert_array_equal(labels, images[3][..., 0])
-
-
-def test_while_a_map_goes_on_the_session_does_nothing_else(session: Session) -> None:
-    images = batches((1, 4, 6), (1, 4, 6), (1, 4, 6))
-    running = session.map(images)
-    next(running)
-
-    with pytest.raises(SegdeployError, match="in use by a map of this thread"):
-        session.run(images[0])
-    with pytest.raises(SegdeployError, match="finish it first"):
-        session.close()
-
-    assert len(list(running)) == 2
-
-
-@pytest.mark.parametrize(
-    ("images", "problem"),
-    [
-        (np.zeros((1, 4, 6, 3), np.float32), "are float32 1x4x6x3; wanted uint8"),
-        (np.zeros((4, 6, 3), np.uint8), r"are uint8 4x6x3; wanted uint8 \(N, H, W, 3\)"),
-        ([[[0, 0, 0]]], "are a list; wanted a NumPy array"),
-    ],
-)
-def test_what_is_no_batch_of_pixels_is_refused(session: Session, images: Any, problem: str) -> None:
-    with pytest.raises(SegdeployError, match=problem):
-        session.run(images)
-
-
-def test_a_batch_outside_the_profiles_is_refused_and_the_session_lives_on(
-    session: Session,
-) -> None:
-    large, fitting = batches((3, 4, 4), (1, 4, 4))
-
-    with pytest.raises(SegdeployError, match="is 3x4x4x3; the engine takes 1x1x1x3 to 2x8x8x3"):
-        session.run(large)
-
-    assert session.run(fitting).shape == (1, 4, 4)
-
-
-def test_sessions_at_the_same_time_need_a_profile_each(
-    engine: TensorRTEngine, library: Any
-) -> None:
-    (images,) = batches((1, 4, 4))
-    first, second = engine.session(), engine.session()
-    first.run(images)
-
-    with pytest.raises(SegdeployError, match=r"all 1 profiles .* in use by other sessions"):
-        second.run(images)
-    first.close()
-
-    np.testing.assert_array_equal(second.run(images), images[..., 0])
-
-
-def test_a_session_changes_its_profile_with_the_shape(plan: EnginePlan, library: Any) -> None:
-    library.engine.profiles = [
-        [(1, 1, 1, 3), (1, 8, 8, 3), (4, 16, 16, 3)],
-        [(1, 1, 1, 3), (1, 4, 4, 3), (1, 4, 4, 3)],
-    ]
-    images = batches((1, 4, 4), (1, 16, 16), (1, 16, 16))
-
-    with TensorRTEngine(plan, GPU, RunOptions()) as engine, engine.session() as session:
-        for batch in images:
-            np.testing.assert_array_equal(session.run(batch), batch[..., 0])
-
-    calls = [call for call in library.engine.world.calls if call.startswith("profile")]
-    assert calls == ["profile 1", "profile 0"]  # the smallest that will do
-
-
-def test_an_engine_of_one_size_serves_any_number_of_sessions(
-    plan: EnginePlan, library: Any
-) -> None:
-    shape = (1, 4, 6, 3)
-    library.engine.shape, library.engine.profiles = shape, [[shape, shape, shape]]
-    build = replace(
-        BUILD,
-        inputs=(TensorInfo("image", "uint8", shape),),
-        outputs=(TensorInfo("labels", "uint8", shape[:3]),),
-    )
-    fixed = replace(plan, manifest=replace(plan.manifest, build=build))
-    right, wrong = batches((1, 4, 6), (1, 6, 4))
-
-    with TensorRTEngine(fixed, GPU, RunOptions()) as engine:
-        sessions = [engine.session() for _ in range(3)]
-        for session in sessions:
-            np.testing.assert_array_equal(session.run(right), right[..., 0])
-        with pytest.raises(SegdeployError, match="is 1x6x4x3; the engine takes 1x4x6x3"):
-            sessions[0].run(wrong)
-
-
-# On the caller's arrays
-
-
-def test_enqueue_waits_for_nobody_and_writes_in_place(
-    session: Session, world: Any, on_gpu: Any
-) -> None:
-    (images,) = batches((1, 4, 6))
-    source, target = on_gpu(images), on_gpu(np.zeros((1, 4, 6), np.uint8))
-
-    session.enqueue(source, target, stream=7)
-    before = target.values.copy()
-    world.finish(7)
-
-    assert not before.any()
-    np.testing.assert_array_equal(target.values, images[..., 0])
-
-
-def test_the_profile_is_there_before_a_caller_s_stream_executes(
-    plan: EnginePlan, library: Any, world: Any, on_gpu: Any
-) -> None:
-    small, large = (
-        [(1, 1, 1, 3), (1, 4, 4, 3), (1, 4, 4, 3)],
-        [(1, 1, 1, 3), (1, 8, 8, 3), (1, 8, 8, 3)],
-    )
-    library.engine.profiles = [small, large]
-    (images,) = batches((1, 8, 8))
-    target = on_gpu(np.zeros((1, 8, 8), np.uint8))
-
-    with TensorRTEngine(plan, GPU, RunOptions()) as engine, engine.session() as session:
-        session.enqueue(on_gpu(images), target, stream=7)
-        world.finish(7)
-
-    np.testing.assert_array_equal(target.values, images[..., 0])
-
-
-def test_arrays_live_until_their_stream_has_passed(
-    session: Session, world: Any, on_gpu: Any
-) -> None:
-    (images,) = batches((1, 4, 6))
-    source = on_gpu(images)
-    target = on_gpu(np.zeros((1, 4, 6), np.uint8))
-    alive = weakref.ref(source)
-
-    session.enqueue(source, target, stream=7)
-    del source
-    gc.collect()
-    while_on_its_way = alive()
-    world.finish(7)
-    session.enqueue(on_gpu(images), target, stream=7)
-    del while_on_its_way
-    gc.collect()
-
-    assert alive() is None
-
-
-def test_while_on_its_way_an_array_is_kept(session: Session, on_gpu: Any) -> None:
-    source = on_gpu(batches((1, 4, 6))[0])
-    alive = weakref.ref(source)
-    session.enqueue(source, on_gpu(np.zeros((1, 4, 6), np.uint8)), stream=7)
-
-    del source
-    gc.collect()
-
-    assert alive() is not None
-
-
-def test_streams_of_several_callers_do_not_overlap_in_one_context(
-    session: Session, world: Any, on_gpu: Any
-) -> None:
-    images = batches((1, 4, 6), (1, 4, 6), (1, 4, 6))
-    targets = [on_gpu(np.zeros((1, 4, 6), np.uint8)) for _ in images]
-    for stream, batch, target in zip((7, 8, 9), images, targets, strict=True):
-        session.enqueue(on_gpu(batch), target, stream=stream)
-
-    world.finish(9)  # the simulated context asserts that 7 and 8 came first
-
-    np.testing.assert_array_equal(targets[2].values, images[2][..., 0])
-
-
-def test_run_after_enqueue_waits_for_it(session: Session, on_gpu: Any) -> None:
-    first, second = batches((1, 4, 6), (1, 8, 8))
-    target = on_gpu(np.zeros((1, 4, 6), np.uint8))
-
-    session.enqueue(on_gpu(first), target, stream=7)
-    labels = session.run(second)  # of another shape: the context has to be free
-
-    np.testing.assert_array_equal(labels, second[..., 0])
-    np.testing.assert_array_equal(target.values, first[..., 0])
-
-
-def test_a_result_of_another_shape_is_refused(session: Session, on_gpu: Any) -> None:
-    (images,) = batches((1, 4, 6))
-
-    with pytest.raises(SegdeployError, match="result: is 1x4x5; these images give 1x4x6"):
-        session.enqueue(on_gpu(images), on_gpu(np.zeros((1, 4, 5), np.uint8)), stream=7)
-
-
-# CUDA graphs
-
-
-def test_a_graph_is_captured_once_a_shape_has_run(plan: EnginePlan, library: Any) -> None:
-    images = batches((1, 4, 6), (1, 4, 6), (1, 4, 6), (1, 8, 8))
-
-    with (
-        TensorRTEngine(plan, GPU, RunOptions(cuda_graph=True)) as engine,
-        engine.session() as session,
-    ):
-        for batch in images:
-            np.testing.assert_array_equal(session.run(batch), batch[..., 0])
-
-    calls = [call for call in library.engine.world.calls if not call.startswith("profile")]
-    assert calls[:6] == ["execute", "capture", "execute", "launch", "launch", "execute"]
-
-
-def test_a_package_without_graphs_says_so(plan: EnginePlan, library: Any, world: Any) -> None:
-    world.has_graphs = False
-
-    with pytest.raises(SegdeployError, match="pycuda cannot capture CUDA graphs"):
-        TensorRTEngine(plan, GPU, RunOptions(cuda_graph=True))
-
-
-# Closing
-
-
 def test_closing_the_engine_frees_all_and_may_be_repeated(
     engine: TensorRTEngine, world: Any, on_gpu: Any
 ) -> None:
@@ -446,21 +123,3 @@ def test_closing_the_engine_frees_all_and_may_be_repeated(
     for use in (engine.session, lambda: session.run(batches((1, 4, 6))[0])):
         with pytest.raises(SegdeployError, match="is closed"):
             use()
-
-
-def test_a_session_in_use_is_refused_to_another_thread(session: Session) -> None:
-    running = session.map(batches((1, 4, 6), (1, 4, 6)))
-    next(running)
-    caught: list[SegdeployError] = []
-
-    def other() -> None:
-        with pytest.raises(SegdeployError) as error:
-            session.run(batches((1, 4, 6))[0])
-        caught.append(error.value)
-
-    thread = threading.Thread(target=other)
-    thread.start()
-    thread.join()
-
-    assert "in use by another thread" in caught[0].problem
-    list(running)
