@@ -93,6 +93,8 @@ class OnnxRuntimeSession:
             self._batch_labels = batch_labels
         self._input = session.get_inputs()[0].name
         self._output_names = [output.name for output in session.get_outputs()]
+        if device.is_cuda:
+            self._context = PrimaryContext(device.number)  # for as long as the process lives
         self._lease = Lease(f"a session of {manifest.model}")
 
     def share(self) -> Self:
@@ -126,7 +128,7 @@ class OnnxRuntimeSession:
         On a GPU it waits for `stream` first: ONNX Runtime runs on a stream of its own.
         """
         if self.device.is_cuda:
-            with PrimaryContext(self.device.number).current():
+            with self._context.current():
                 placed = on_gpu(images, result, stream, self.manifest, self.device)
                 call_driver("cuStreamSynchronize", ctypes.c_void_p(placed.stream))
             self._run_between(placed.images.pointer, placed.result.pointer, placed)
