@@ -208,10 +208,14 @@ def engines(out: Out, models: Models = f"{CITYSCAPES},{ADE20K}") -> None:
             )
             built = make_engine_of(model, "random:0", request)
             size = built.plan.path.stat().st_size
-        counts = [built.convolutions.get(kind, 0) for kind in (Precision.INT8, Precision.FP16)]
-        activations = (built.activation_bytes or 0) / 1e6
+        record = built.plan.manifest.build
+        assert record is not None  # TensorRT-RTX built it
+        convolutions = {precision: count for precision, count, _ in record.convolutions}
+        counts = [convolutions.get(kind, 0) for kind in (Precision.INT8, Precision.FP16)]
+        (activation_bytes,) = record.activation_bytes
+        megabytes = (size / 1e6, activation_bytes / 1e6)
         print(
-            f"| {model} | {counts[0]} | {counts[1]} | {size / 1e6:.1f} | {activations:.0f} "
+            f"| {model} | {counts[0]} | {counts[1]} | {megabytes[0]:.1f} | {megabytes[1]:.0f} "
             f"| {built.seconds:.1f} |",
             flush=True,
         )
@@ -219,9 +223,9 @@ def engines(out: Out, models: Models = f"{CITYSCAPES},{ADE20K}") -> None:
             EngineRow(
                 model=model,
                 runtime=f"{built.plan.manifest.runtime} {built.plan.manifest.runtime_version}",
-                convolutions={str(kind): count for kind, count in built.convolutions.items()},
+                convolutions=convolutions,
                 file_bytes=size,
-                activation_bytes=built.activation_bytes,
+                activation_bytes=activation_bytes,
                 seconds=built.seconds,
             )
         )

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -29,7 +30,14 @@ from segdeploy.spec import (
 )
 
 SCHEMA = 2  # 2: an engine of TensorRT has a record of its build
-ADDED = {"tuning", "rewrites", "mask", "batch_norms", "build"}  # keys that old manifests lack
+ADDED = {
+    "tuning",
+    "rewrites",
+    "mask",
+    "batch_norms",
+    "build",
+    "asked",
+}  # keys that old manifests lack
 PREFIX = "segdeploy."  # of the keys in an ONNX file's metadata_props
 
 
@@ -87,6 +95,7 @@ class Manifest:
     sha256: str = ""  # of the engine file itself
     build: BuildRecord | None = None  # of an engine of TensorRT
     request: str = ""  # hash of all that went in: equal request, equal artifact
+    asked: str = ""  # of an engine of a named model: hash of what was asked for, see pipeline.asked
     versions: tuple[tuple[str, str], ...] = ()
     schema: int = SCHEMA
 
@@ -235,6 +244,11 @@ class Store:
     def engine(self, model: str, variant: str, runtime: Runtime) -> Path:
         """For example artifacts/demo/int8.tensorrt-rtx.plan."""
         return self.root / model / f"{variant}.{runtime}{engine_suffix(runtime)}"
+
+    def timing_cache(self, gpu: str, compute_capability: str, version: str) -> Path:
+        """For example artifacts/timing/NVIDIA-A100-PCIE-40GB-8.0-10.16.1.11.cache."""
+        name = re.sub(r"[^\w.-]+", "-", f"{gpu}-{compute_capability}-{version}")
+        return self.root / "timing" / f"{name}.cache"
 
 
 def engine_suffix(runtime: Runtime) -> str:

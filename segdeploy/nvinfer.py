@@ -17,7 +17,6 @@ from segdeploy.errors import SegdeployError, needs
 from segdeploy.spec import Runtime
 
 MODULES = {Runtime.TENSORRT: "tensorrt", Runtime.TENSORRT_RTX: "tensorrt_rtx"}
-TITLES = {Runtime.TENSORRT: "TensorRT", Runtime.TENSORRT_RTX: "TensorRT-RTX"}
 FIRST_MAJOR = 10  # of tensorrt: the first with all that we call
 LAYER_LIST = "Layers:"  # begins the message that lists the layers of a built engine
 ERRORS = ("INTERNAL_ERROR", "ERROR")

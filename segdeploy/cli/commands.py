@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from segdeploy.cli import printing
+from segdeploy.cli.building import build_engine
 from segdeploy.cli.calibration import calibrate
 from segdeploy.cli.doctor import doctor
 from segdeploy.cli.inspection import inspect
@@ -15,41 +16,23 @@ from segdeploy.cli.options import (
     DATA,
     DEFAULT_MODEL,
     STORE,
-    BuildTarget,
     Calibration,
     Checkpoint,
-    ComputeCapability,
     Crop,
     Data,
     DeviceName,
     Json,
     Model,
     ModeName,
-    OptimizationLevel,
     Passage,
     Rebuild,
-    SaveLog,
     Stride,
-    Tf32,
     Tta,
     Tuned,
-    Workspace,
     parse_batch,
-    parse_builder,
     parse_list,
     parse_mode,
     parse_size,
-)
-from segdeploy.cli.verdict import (
-    BUDGET,
-    BudgetText,
-    Limit,
-    MinIou,
-    MinMiou,
-    PagePath,
-    ScoredOn,
-    parse_verdict,
-    run_verdict,
 )
 from segdeploy.errors import SegdeployError
 from segdeploy.recipes import load_model, load_targets, model_names
@@ -159,79 +142,7 @@ def export(
         printing.show_table(step_table(exported.steps))
 
 
-@app.command("build-engine", epilog="Example: segdeploy build-engine demo --int8")
-def build_engine(
-    model: Annotated[
-        str, typer.Argument(help="A model, or the .onnx file of one.")
-    ] = DEFAULT_MODEL,
-    checkpoint: Checkpoint = None,
-    fp16: Annotated[bool, typer.Option("--fp16", help="Half precision.")] = False,
-    int8: Annotated[bool, typer.Option("--int8", help="Calibrate and quantize.")] = False,
-    calibration: Calibration = None,
-    data: Data = DATA,
-    target: Annotated[BuildTarget, typer.Option(help="What runs it.")] = BuildTarget.AUTO,
-    out: Annotated[Path | None, typer.Option("-o", help="The engine to write.")] = None,
-    keep_fp32: Annotated[
-        list[str] | None, typer.Option(metavar="LAYER", help="Leave a layer floating in int8.")
-    ] = None,
-    full_range: Annotated[
-        bool, typer.Option("--full-range", help="int8 for ONNX Runtime alone: all of uint8.")
-    ] = False,
-    workspace: Workspace = None,
-    optimization_level: OptimizationLevel = None,
-    tf32: Tf32 = False,
-    compute_capability: ComputeCapability = None,
-    save_log: SaveLog = None,
-    min_miou: MinMiou = None,
-    min_iou: MinIou = None,
-    dataset: ScoredOn = None,
-    limit: Limit = None,
-    budget: BudgetText = BUDGET,
-    report: PagePath = None,
-    json: Json = False,
-) -> None:
-    """Compile a model to an engine: a file that one runtime loads without further work."""
-    if fp16 and int8:
-        raise typer.BadParameter("--fp16 and --int8 exclude each other")
-    wanted = parse_verdict(
-        min_miou, min_iou, dataset=dataset, limit=limit, budget=budget, report=report
-    )
-    if wanted is not None and not int8:
-        raise typer.BadParameter("--min-miou and --min-iou go with --int8")
-    if wanted is not None and save_log is not None:
-        raise typer.BadParameter("--save-log is of one build, a floor takes many")
-    from segdeploy.cli.tables import built_facts, built_json
-    from segdeploy.pipeline.engines import best_runtime
-    from segdeploy.pipeline.make import EngineRequest, make_engine_of
-
-    runtime = best_runtime() if target is BuildTarget.AUTO else Runtime(target)
-    precision = Precision.FP16 if fp16 else Precision.INT8 if int8 else None
-    if target is BuildTarget.AUTO:
-        printing.note(f"building for {runtime}")
-    request = EngineRequest(
-        precision=precision,
-        runtime=runtime,
-        calibration=calibration,
-        data=data,
-        store=STORE,
-        out=out,
-        keep_fp32=tuple(keep_fp32 or ()),
-        full_range=full_range,
-        builder=parse_builder(workspace, optimization_level, compute_capability, tf32=tf32),
-        save_log=save_log,
-    )
-    if wanted is not None:
-        run_verdict(model, checkpoint, request, wanted, json=json)
-        return
-    built = make_engine_of(model, checkpoint, request)
-    for warning in built.warnings:
-        printing.note(f"warning: {warning}")
-    if json:
-        printing.show_json(built_json(built))
-    else:
-        printing.show_facts(built_facts(built))
-
-
+app.command("build-engine", epilog="Example: segdeploy build-engine demo --int8")(build_engine)
 app.command(epilog="Example: segdeploy calibrate demo -o ranges.json")(calibrate)
 
 

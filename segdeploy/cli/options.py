@@ -1,6 +1,5 @@
 """Arguments and options that several commands share, each written once."""
 
-import re
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -8,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from segdeploy.artifacts import Store
-from segdeploy.engine_options import EngineOptions
 from segdeploy.errors import SegdeployError
 from segdeploy.spec import Device, Size
 
@@ -80,47 +78,6 @@ class Tuned(StrEnum):
 
     CPU = "cpu"
     GPU = "gpu"
-
-
-Workspace = Annotated[
-    str | None,
-    typer.Option(metavar="BYTES", help="TensorRT: the most that a layer may take, such as 4GiB."),
-]
-OptimizationLevel = Annotated[
-    int | None, typer.Option(metavar="0..5", help="TensorRT: from a fast build to a fast engine.")
-]
-Tf32 = Annotated[bool, typer.Option("--tf32", help="TensorRT: fp32 with 10 bits of mantissa.")]
-ComputeCapability = Annotated[
-    list[str] | None,
-    typer.Option(metavar="M.N", help="TensorRT-RTX: a GPU to build for, such as 8.9."),
-]
-SaveLog = Annotated[
-    Path | None, typer.Option(metavar="F", help="TensorRT: write what the builder said.")
-]
-
-
-def parse_builder(
-    workspace: str | None, level: int | None, capabilities: list[str] | None, *, tf32: bool
-) -> EngineOptions | None:
-    """What TensorRT is told; None where nothing was asked for."""
-    if workspace is None and level is None and not capabilities and not tf32:
-        return None
-    usual = EngineOptions()
-    return EngineOptions(
-        workspace_bytes=usual.workspace_bytes if workspace is None else parse_bytes(workspace),
-        optimization_level=level,
-        tf32=tf32,
-        compute_capabilities=tuple(capabilities or ()),
-    )
-
-
-def parse_bytes(text: str) -> int:
-    """A number of bytes, with or without KiB, MiB or GiB."""
-    found = re.fullmatch(r"(\d+)\s*([KMG]iB)?", text)
-    if found is None:
-        raise typer.BadParameter(f"--workspace {text}: wanted a size such as 512MiB or 4GiB")
-    number, unit = found.groups()
-    return int(number) << {None: 0, "KiB": 10, "MiB": 20, "GiB": 30}[unit]
 
 
 def parse_size(text: str) -> Size:

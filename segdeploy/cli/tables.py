@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from segdeploy.artifacts import Artifact, EnginePlan
-from segdeploy.build_record import BuildRecord
+from segdeploy.cli.engine_tables import build_facts
 from segdeploy.recipes import Target
 from segdeploy.spec import MaskPlace, ModelSpec, Output
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from segdeploy.doctor.abilities import Ability
     from segdeploy.doctor.finding import Finding
     from segdeploy.lint_rules import Breach
-    from segdeploy.pipeline.engines import Built
     from segdeploy.pipeline.graphs import Exported
     from segdeploy.rewrite.passes import Step
 
@@ -100,38 +99,6 @@ def step_table(steps: "Sequence[Step]") -> Table:
     return table
 
 
-def built_json(built: "Built") -> dict[str, Any]:
-    """An engine for machines."""
-    manifest = built.plan.manifest
-    return {
-        "engine": str(built.plan.path),
-        "runtime": manifest.runtime,
-        "runtime_version": manifest.runtime_version,
-        "precision": manifest.precision,
-        "bytes": built.plan.path.stat().st_size,
-        "seconds": built.seconds,
-        "convolutions": {str(precision): n for precision, n in built.convolutions.items()},
-        "activation_bytes": built.activation_bytes,
-        "calibration": manifest.calibration,
-        "sha256": manifest.sha256,
-    }
-
-
-def built_facts(built: "Built") -> dict[str, Any]:
-    """An engine for people."""
-    manifest, activation = built.plan.manifest, built.activation_bytes
-    return {
-        "engine": built.plan.path,
-        "runtime": f"{manifest.runtime} {manifest.runtime_version}",
-        "precision": manifest.precision,
-        "megabytes": f"{built.plan.path.stat().st_size / 1e6:.2f}",
-        "seconds": f"{built.seconds:.1f}" if built.seconds else "0 (the same engine was there)",
-        "convolutions": ", ".join(f"{n} {p}" for p, n in built.convolutions.items()),
-        "activation memory": "" if activation is None else f"{activation / 1e6:.0f} MB",
-        "calibration": manifest.calibration,
-    }
-
-
 def artifact_facts(artifact: Artifact) -> dict[str, Any]:
     """What an artifact is, from where, what it takes and what it returns."""
     manifest = artifact.manifest
@@ -165,25 +132,8 @@ def artifact_facts(artifact: Artifact) -> dict[str, Any]:
         "made with": ", ".join(f"{name} {version}" for name, version in manifest.versions),
     }
     if isinstance(artifact, EnginePlan):
-        return {**facts, **_build_facts(manifest.build), "sha256": manifest.sha256}
+        return {**facts, **build_facts(manifest.build), "sha256": manifest.sha256}
     return {**facts, **_graph_facts(artifact)}
-
-
-def _build_facts(build: BuildRecord | None) -> dict[str, Any]:
-    """Of an engine of TensorRT: where it was built, what its contexts take and need."""
-    if build is None:
-        return {}
-    gpu = f"{build.gpu}, compute capability {build.compute_capability}, driver {build.driver}"
-    profiles = [", ".join(map(str, profile)) for profile in build.options.profiles]
-    return {
-        "built on": f"{build.os}, {gpu if build.gpu else 'without a GPU'}",
-        "profiles": "; ".join(profiles),
-        "activation memory": ", ".join(f"{size / 1e6:.0f} MB" for size in build.activation_bytes),
-        "convolutions": ", ".join(
-            f"{count} {precision} ({share:.1%} of the multiplications)"
-            for precision, count, share in build.convolutions
-        ),
-    }
 
 
 def _graph_facts(artifact: Artifact) -> dict[str, Any]:

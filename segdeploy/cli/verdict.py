@@ -11,7 +11,8 @@ import typer
 from rich.table import Table
 
 from segdeploy.cli import printing
-from segdeploy.cli.tables import built_facts, built_json, table_of
+from segdeploy.cli.engine_tables import built_facts, built_json
+from segdeploy.cli.tables import table_of
 from segdeploy.errors import SegdeployError
 
 if TYPE_CHECKING:

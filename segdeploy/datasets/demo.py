@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from segdeploy.datasets.sample import DatasetFacts, Sample
-from segdeploy.datasets.scenes import draw_scene, scene_seed
+from segdeploy.datasets.scenes import draw_scene, drawn_by, scene_seed
 from segdeploy.recipes import MODELS, read_classes
 from segdeploy.spec import ClassSet, Image, Size
 
@@ -51,8 +51,9 @@ class DrawnScenes:
         return self.load(index).image
 
     def fingerprint(self, index: int) -> str:
-        """Hexadecimal sha256 of a drawn image."""
-        return hashlib.sha256(self.load_image(index).tobytes()).hexdigest()
+        """Hexadecimal sha256 of all that decides about an image; drawing it would take 15 ms."""
+        facts = (self.ids[index], self.nominal_size, drawn_by())
+        return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
 def open_demo(_data: Path | None, split: str) -> DrawnScenes:

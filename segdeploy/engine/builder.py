@@ -10,15 +10,16 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from segdeploy.artifacts import writing
-from segdeploy.cuda import require_driver
+from segdeploy.cuda import driver_problem, require_driver
 from segdeploy.engine import layers
+from segdeploy.engine.configuration import check_options, configure, own_warnings
 from segdeploy.engine.monitor import PERCENT, make_monitor
 from segdeploy.engine.network import Network, parse_graph
-from segdeploy.engine_options import EngineOptions
+from segdeploy.engine.timing_cache import TimingCache
+from segdeploy.engine_options import EngineOptions, Verbosity
 from segdeploy.errors import SegdeployError
 from segdeploy.nvinfer import (
     LAYER_LIST,
-    TITLES,
     LogLine,
     last_error,
     load_library,
@@ -42,25 +43,39 @@ class BuiltPlan:
         seconds: of building, without parsing.
         bytes: size of the file.
         version: of the library, with its build number; the plan loads in no other.
-        convolutions: how many the engine runs in each precision.
-        activation_bytes: device memory of one context at the largest shapes; None: unknown.
+        convolutions: of the graph, by name, that the engine runs in each precision; none where
+            the verbosity hides it.
+        activation_bytes: device memory of one context at the largest shapes, for each profile;
+            empty: the log does not say.
+        warnings: ours, then the library's.
     """
 
     path: Path
     seconds: float
     bytes: int
     version: str
-    convolutions: Mapping[Precision, int]
+    convolutions: Mapping[Precision, tuple[str, ...]]
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
-    activation_bytes: int | None
+    activation_bytes: tuple[int, ...]
     warnings: tuple[str, ...]
+
+
+class _Order(NamedTuple):
+    """What is built, and how."""
+
+    graph: Path
+    runtime: Runtime
+    options: EngineOptions
+    expected: Precision | None
+    timing_cache: Path | None
 
 
 class _Compiled(NamedTuple):
     network: Network
     plan: Any  # IHostMemory
     seconds: float
+    warnings: tuple[str, ...]
 
 
 def build_plan(
@@ -71,10 +86,13 @@ def build_plan(
     options: EngineOptions,
     expected: Precision | None = None,
     save_log: Path | None = None,
+    timing_cache: Path | None = None,
 ) -> BuiltPlan:
     """Compile the ONNX file `graph` and write the plan to `out`, whole or not at all.
 
-    TensorRT-RTX builds without a GPU. TensorRT needs the GPU that will run the plan.
+    TensorRT-RTX builds without a GPU. TensorRT needs the GPU that will run the plan. The proof of
+    precision reads the layers off the log, which lists them at verbosity `detailed` alone: with
+    another one the plan is written and a warning says that its precision is not proved.
 
     Args:
         graph: an ONNX file of ours, or of anybody else.
@@ -84,6 +102,7 @@ def build_plan(
         expected: refuse a graph in another precision, and prove by the build log that the engine
             runs every convolution in the precision that the graph gives it. None: no proof.
         save_log: where to write what the library said, also where the build fails.
+        timing_cache: TensorRT's measured kernel times, read and written; None: none is kept.
 
     Raises:
         SegdeployError: the library or the driver is missing, the graph or the options are refused,
@@ -91,18 +110,20 @@ def build_plan(
     """
     if not graph.is_file():
         raise SegdeployError(f"{graph}: no such file", hint="segdeploy export writes a graph")
+    check_options(runtime, options)
     library = load_library(runtime)
     if runtime is Runtime.TENSORRT:  # before its first object: without a driver that may crash
         require_driver("building with TensorRT")
     log = open_log(library)
     try:
-        compiled = _compile_in_thread(library, log, graph, options, expected, TITLES[runtime])
+        order = _Order(graph, runtime, options, expected, timing_cache)
+        compiled = _compile_in_thread(library, log, order)
     finally:
         if save_log is not None:
             write_log(log.lines, save_log)
     engine_layers = layers.parse_layers(_layer_message(log.lines))
     convolutions = compiled.network.convolutions
-    if expected is not None:
+    if expected is not None and options.verbosity is Verbosity.DETAILED:
         layers.prove_precision(graph, engine_layers, convolutions)
     data = memoryview(compiled.plan)
     with writing(out) as temporary:
@@ -112,30 +133,23 @@ def build_plan(
         seconds=compiled.seconds,
         bytes=data.nbytes,
         version=library.__version__,
-        convolutions=layers.count_precisions(engine_layers, convolutions),
+        convolutions=layers.by_precision(engine_layers, convolutions),
         inputs=compiled.network.inputs,
         outputs=compiled.network.outputs,
-        activation_bytes=_activation_bytes(log.lines),
-        warnings=warnings(log.lines),
+        activation_bytes=_activation_bytes(log.lines, max(1, len(options.profiles))),
+        warnings=(*own_warnings(options), *compiled.warnings, *warnings(log.lines)),
     )
 
 
-def _compile_in_thread(
-    library: ModuleType,
-    log: Any,
-    graph: Path,
-    options: EngineOptions,
-    expected: Precision | None,
-    title: str,
-) -> _Compiled:
+def _compile_in_thread(library: ModuleType, log: Any, order: _Order) -> _Compiled:
     """Compile in a thread: the build blocks in C++, and there the main thread would miss Ctrl-C."""
     cancelled = threading.Event()
     with (
-        progress_bar(f"building with {title}", PERCENT) as advance,
+        progress_bar(f"building with {order.runtime.display_name}", PERCENT) as advance,
         ThreadPoolExecutor(1) as worker,
     ):
         monitor = make_monitor(library, advance, cancelled)
-        future = worker.submit(_compile, library, log, graph, options, expected, monitor)
+        future = worker.submit(_compile, library, log, order, monitor)
         try:
             while not future.done():
                 wait([future], timeout=POLL_S)
@@ -145,84 +159,46 @@ def _compile_in_thread(
     return future.result()
 
 
-def _compile(
-    library: ModuleType,
-    log: Any,
-    graph: Path,
-    options: EngineOptions,
-    expected: Precision | None,
-    monitor: Any,
-) -> _Compiled:
+def _compile(library: ModuleType, log: Any, order: _Order, monitor: Any) -> _Compiled:
+    options = order.options
     builder = library.Builder(log)
-    network = parse_graph(library, builder, log, graph)
-    if expected is not None:
-        layers.check_asked(graph, network.convolutions, expected)
+    network = parse_graph(library, builder, log, order.graph)
+    if order.expected is not None:
+        layers.check_asked(order.graph, network.convolutions, order.expected)
     check_profiles(network.inputs, options.profiles)
-    config = _configure(library, builder, options)
+    config = configure(library, builder, order.runtime, options)
+    cache = None if order.timing_cache is None else TimingCache(config, order.timing_cache)
     config.progress_monitor = monitor
     began, start = time.perf_counter(), len(log.lines)
     plan = builder.build_serialized_network(network.definition, config)
     seconds = time.perf_counter() - began
     if plan is None:
-        reason = last_error(log.lines[start:]) or "TensorRT gave no reason"
-        short = f"raise the workspace above {options.workspace_bytes} bytes"
-        raise SegdeployError(
-            f"{graph}: no engine could be built ({reason})",
-            hint=short if "OutOfMemory" in reason else "",
-        )
-    return _Compiled(network, plan, seconds)
+        raise _failure(order, last_error(log.lines[start:]) or "TensorRT gave no reason")
+    if cache is not None:
+        cache.save()
+    return _Compiled(network, plan, seconds, tuple(cache.warnings) if cache else ())
 
 
-def _configure(library: ModuleType, builder: Any, options: EngineOptions) -> Any:
-    config = builder.create_builder_config()
-    config.set_memory_pool_limit(library.MemoryPoolType.WORKSPACE, options.workspace_bytes)
-    config.profiling_verbosity = (
-        library.ProfilingVerbosity.DETAILED
-    )  # the log then lists the layers
-    if options.optimization_level is not None:
-        config.builder_optimization_level = options.optimization_level
-    if options.tf32:
-        config.set_flag(library.BuilderFlag.TF32)
-    else:
-        config.clear_flag(library.BuilderFlag.TF32)
-    if options.compute_capabilities:
-        _set_compute_capabilities(library, config, options.compute_capabilities)
-    for wanted in options.profiles:
-        profile = builder.create_optimization_profile()
-        for shapes in wanted:
-            profile.set_shape(shapes.tensor, shapes.min, shapes.opt, shapes.max)
-        if config.add_optimization_profile(profile) < 0:
-            raise SegdeployError(f"the shape profile {', '.join(map(str, wanted))} was refused")
-    return config
-
-
-def _set_compute_capabilities(library: ModuleType, config: Any, wanted: tuple[str, ...]) -> None:
-    if not hasattr(library, "ComputeCapability"):
-        raise SegdeployError(
-            "TensorRT builds for the GPU of this machine only, not for chosen compute capabilities",
-            hint=f"leave them out, or build with {Runtime.TENSORRT_RTX}",
-        )
-    known = {
-        f"{name[2:-1]}.{name[-1]}": value
-        for name, value in library.ComputeCapability.__members__.items()
-        if name.startswith("SM")
-    }
-    config.num_compute_capabilities = len(wanted)
-    for index, capability in enumerate(wanted):
-        if capability not in known or not config.set_compute_capability(known[capability], index):
-            raise SegdeployError(
-                f"TensorRT-RTX {library.__version__} does not build for compute capability "
-                f"{capability}",
-                hint=f"it builds for {', '.join(known)}",
-            )
+def _failure(order: _Order, reason: str) -> SegdeployError:
+    hint = ""
+    if "OutOfMemory" in reason:
+        hint = f"raise the workspace above {order.options.workspace_bytes} bytes"
+    elif "for Turing" in reason:  # which has no fp32 matrix products in TensorRT-RTX
+        hint = "leave out compute capability 7.5: FCN builds for it, PSPNet never, others in fp16"
+    elif (order.options.refit or order.options.strip) and (problem := driver_problem()):
+        hint = f"--refit and --strip-plan need a GPU to build, and {problem}"
+    return SegdeployError(f"{order.graph}: no engine could be built ({reason})", hint=hint)
 
 
 def _layer_message(lines: list[LogLine]) -> str:
     return next((line.text for line in lines if line.text.startswith(LAYER_LIST)), "")
 
 
-def _activation_bytes(lines: list[LogLine]) -> int | None:
+def _activation_bytes(lines: list[LogLine], profiles: int) -> tuple[int, ...]:
+    """One line of the log for each profile, in their order."""
     found = [
-        line.text.removeprefix(ACTIVATIONS) for line in lines if line.text.startswith(ACTIVATIONS)
+        int(line.text.removeprefix(ACTIVATIONS).split()[0])
+        for line in lines
+        if line.text.startswith(ACTIVATIONS)
     ]
-    return int(found[-1].split()[0]) if found else None
+    return tuple(found) if len(found) == profiles else ()

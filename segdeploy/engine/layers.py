@@ -128,15 +128,17 @@ def prove_precision(
                 )
 
 
-def count_precisions(
+def by_precision(
     layers: Sequence[Layer], convolutions: Sequence[Convolution]
-) -> Mapping[Precision, int]:
-    """How many of the graph's convolutions the engine runs in each precision."""
+) -> Mapping[Precision, tuple[str, ...]]:
+    """The graph's convolutions by the precision in which the engine runs them."""
     kernels = _kernels(layers)
-    found = [
-        kernels[convolution.name][0] for convolution in convolutions if convolution.name in kernels
-    ]
-    return Counter(layer.precision for layer in found if layer.precision is not None)
+    found: dict[Precision, list[str]] = {}
+    for convolution in convolutions:
+        for layer in kernels.get(convolution.name, [])[:1]:
+            if layer.precision is not None:
+                found.setdefault(layer.precision, []).append(convolution.name)
+    return {precision: tuple(names) for precision, names in found.items()}
 
 
 def _kernels(layers: Sequence[Layer]) -> dict[str, list[Layer]]:

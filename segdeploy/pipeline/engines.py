@@ -1,49 +1,27 @@
 """From a graph to an engine of the runtime that a machine has."""
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from segdeploy.artifacts import (
-    EnginePlan,
-    Graph,
-    Manifest,
-    engine_suffix,
-    request_hash,
-    sha256_of,
-)
+from segdeploy.artifacts import Graph, Store, engine_suffix, request_hash
 from segdeploy.cuda import driver_problem
-from segdeploy.datasets import find_facts
 from segdeploy.datasets.scenes import draw_scene
 from segdeploy.engine_options import EngineOptions
-from segdeploy.environment import query_gpus
 from segdeploy.errors import SegdeployError, needs
-from segdeploy.nvinfer import MODULES, load_library
+from segdeploy.nvinfer import MODULES
+from segdeploy.pipeline.built import Built, existing_engine, save_engine
 from segdeploy.pipeline.graphs import logits_of, nominal_size
-from segdeploy.shapes import Profile, ShapeProfile
-from segdeploy.spec import INPUT, MIN_SIDE, MaskPlace, Output, Precision, Runtime, Size, Tuning
+from segdeploy.pipeline.plans import build_tensorrt, check_tuning
+from segdeploy.spec import MaskPlace, Output, Precision, Runtime, Size, Tuning
 from segdeploy.version import __version__
 
-MAX_BATCH = 8  # of a dynamic engine
-LARGEST = Size(1024, 2048)
 CHECKED = Size(161, 227)  # where a dynamic graph is compared with its rewritten form: odd
 LOGIT_ERROR = 1e-3  # of the logit range, as on export; measured: at most 6e-6
-
-
-@dataclass(frozen=True)
-class Built:
-    """An engine and what building it took; `seconds` 0: the same one was there already."""
-
-    plan: EnginePlan
-    seconds: float
-    convolutions: Mapping[Precision, int] = field(default_factory=dict)
-    activation_bytes: int | None = None
-    warnings: tuple[str, ...] = ()
 
 
 def best_runtime() -> Runtime:
@@ -61,6 +39,7 @@ def build_engine(
     out: Path,
     options: EngineOptions | None = None,
     *,
+    store: Store | None = None,
     save_log: Path | None = None,
 ) -> Built:
     """Compile `graph` for `runtime`, or find the same engine already there.
@@ -69,7 +48,9 @@ def build_engine(
         graph: floating, or in the int8 form of the runtime.
         runtime: what will run the engine.
         out: the engine to write.
-        options: for TensorRT; shape profiles follow from the graph. None: the usual ones.
+        options: for TensorRT; without shape profiles they follow from the graph. None: the usual
+            ones.
+        store: where TensorRT's timing caches are; None: the usual place.
         save_log: where to write what TensorRT's builder said; it then builds in any case.
     """
     if runtime is not Runtime.PYTORCH and out.suffix != engine_suffix(runtime):
@@ -78,13 +59,15 @@ def build_engine(
         case Runtime.ONNXRUNTIME:
             if options is not None or save_log is not None:
                 raise SegdeployError(
-                    "workspace, optimization level, TF32, compute capabilities and the build log "
-                    "are TensorRT's; onnxruntime has none of them",
+                    "shapes, workspace, optimization level, TF32, the build log and such are "
+                    "TensorRT's; onnxruntime has none of them",
                     hint="leave them out, or --target tensorrt-rtx",
                 )
             return _build_onnxruntime(graph, out)
         case Runtime.TENSORRT | Runtime.TENSORRT_RTX:
-            return _build_tensorrt(graph, runtime, out, options, save_log)
+            return build_tensorrt(
+                graph, runtime, out, options, store=store or Store(), save_log=save_log
+            )
         case Runtime.PYTORCH:
             raise SegdeployError(
                 "pytorch runs checkpoints, it has no engines", hint="--target onnxruntime"
@@ -97,7 +80,7 @@ def _build_onnxruntime(graph: Graph, out: Path) -> Built:
         from segdeploy.runtime.onnxruntime import VERSION, optimize_graph, processor_kind
     from segdeploy.graph import read_model
 
-    _check_tuning(graph, Tuning.CPU)
+    check_tuning(graph, Tuning.CPU)
     request = request_hash(
         graph=graph.manifest.request,
         segdeploy=__version__,
@@ -105,7 +88,8 @@ def _build_onnxruntime(graph: Graph, out: Path) -> Built:
         machine=processor_kind(),
         mask=MaskPlace.HOST,
     )
-    if (present := _existing(out, request)) is not None:
+    present = existing_engine(out)
+    if present is not None and present.manifest.request == request:
         return Built(present, seconds=0)
     start = time.perf_counter()
     given = read_model(graph.path)
@@ -125,7 +109,7 @@ def _build_onnxruntime(graph: Graph, out: Path) -> Built:
         machine=processor_kind(),
         request=request,
     )
-    return Built(_save(graph, manifest, out), seconds)
+    return Built(save_engine(graph, manifest, out), seconds)
 
 
 def _check_same_logits(graph: Graph, given: Any, rewritten: Any) -> None:
@@ -146,114 +130,3 @@ def _check_same_logits(graph: Graph, given: Any, rewritten: Any) -> None:
             hint=f"segdeploy export {graph.manifest.model} --plain is not rewritten; "
             "please report this",
         )
-
-
-def _check_tuning(graph: Graph, wanted: Tuning) -> None:
-    """A graph that was rewritten for another kind of machine is right but slow."""
-    found = graph.manifest.tuning
-    if found not in (Tuning.PLAIN, Tuning.ANY, wanted):
-        raise SegdeployError(
-            f"{graph.path}: is rewritten for a {found}, this engine is for a {wanted}",
-            hint=f"segdeploy export {graph.manifest.model} without --for serves both",
-        )
-
-
-def _build_tensorrt(
-    graph: Graph,
-    runtime: Runtime,
-    out: Path,
-    options: EngineOptions | None,
-    save_log: Path | None,
-) -> Built:
-    from segdeploy.engine.builder import build_plan
-
-    _check_tuning(graph, Tuning.GPU)
-    if graph.manifest.quantization.startswith(Runtime.ONNXRUNTIME):
-        raise SegdeployError(
-            f"{graph.path}: is quantized for ONNX Runtime, {runtime} refuses its zero points",
-            hint=f"segdeploy build-engine {graph.manifest.model} --int8 --target {runtime}",
-        )
-    if runtime is Runtime.TENSORRT:
-        _require_tensorrt()
-    options = replace(options or EngineOptions(), profiles=_profiles(graph.manifest))
-    version = load_library(runtime).__version__
-    gpus = query_gpus()[0] if runtime is Runtime.TENSORRT else ()
-    machine = gpus[0].name if gpus else "NVIDIA GPUs of compute capability 8.0 and later"
-    request = request_hash(
-        graph=graph.manifest.request, runtime=(runtime, version), machine=machine, options=options
-    )
-    if save_log is None and (present := _existing(out, request)) is not None:
-        return Built(present, seconds=0)
-    built = build_plan(
-        graph.path,
-        out,
-        runtime=runtime,
-        options=options,
-        expected=graph.manifest.precision,
-        save_log=save_log,
-    )
-    manifest = replace(
-        graph.manifest,
-        runtime=runtime,
-        runtime_version=version,
-        machine=machine,
-        request=request,
-    )
-    return Built(
-        _save(graph, manifest, out),
-        built.seconds,
-        built.convolutions,
-        built.activation_bytes,
-        built.warnings,
-    )
-
-
-def _require_tensorrt() -> None:
-    """All that is missing in one sentence, before any of TensorRT's objects is created."""
-    problem = driver_problem()
-    missing = [problem] if problem else []
-    if find_spec(MODULES[Runtime.TENSORRT]) is None:
-        missing.append("the package tensorrt is not installed")
-    if missing:
-        raise SegdeployError(
-            f"TensorRT cannot build on this machine: {', and '.join(missing)}",
-            hint="pip install 'segdeploy[tensorrt]' on the machine with the GPU; "
-            "--target tensorrt-rtx builds without one",
-        )
-
-
-def _profiles(manifest: Manifest) -> tuple[Profile, ...]:
-    """The shapes that a dynamic graph's engine takes: all that the test protocol can ask for."""
-    if manifest.size is not None and manifest.batch is not None:
-        return ()
-    if manifest.size is not None:
-        smallest = usual = largest = manifest.size
-    else:
-        facts = find_facts(manifest.dataset)
-        smallest = Size(MIN_SIDE, MIN_SIDE)
-        usual = nominal_size(manifest)
-        # Upright images turn the long side: both axes must reach it.
-        largest = Size(max(facts.scale), max(facts.scale)) if facts and facts.scale else LARGEST
-    few, many = (1, MAX_BATCH) if manifest.batch is None else (manifest.batch, manifest.batch)
-    shapes = ShapeProfile(
-        tensor=INPUT, min=(few, *smallest, 3), opt=(few, *usual, 3), max=(many, *largest, 3)
-    )
-    return ((shapes,),)
-
-
-def _save(graph: Graph, manifest: Manifest, out: Path) -> EnginePlan:
-    plan = EnginePlan(
-        out, replace(manifest, source_sha256=sha256_of(graph.path), sha256=sha256_of(out))
-    )
-    plan.save_manifest()
-    return plan
-
-
-def _existing(path: Path, request: str) -> EnginePlan | None:
-    if not path.is_file():
-        return None
-    try:
-        plan = EnginePlan.load(path)
-    except SegdeployError:  # damaged, or without its manifest: built again
-        return None
-    return plan if plan.manifest.request == request else None

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from segdeploy.artifacts import Artifact, Graph, Store
 from segdeploy.engine_options import EngineOptions
 from segdeploy.errors import SegdeployError, needs
+from segdeploy.pipeline.asked import find_asked, hash_of_asked
+from segdeploy.pipeline.built import Built
 from segdeploy.pipeline.calibration import default_calibration, open_calibration
 from segdeploy.pipeline.diagnosis import examined_statistics
-from segdeploy.pipeline.engines import Built, build_engine
+from segdeploy.pipeline.engines import build_engine
 from segdeploy.pipeline.graphs import (
     QuantizeRequest,
     existing_or_exported,
@@ -19,6 +21,7 @@ from segdeploy.pipeline.graphs import (
     quantize_trained,
 )
 from segdeploy.pipeline.source import Source, resolve_source
+from segdeploy.shapes import Profile
 from segdeploy.spec import Device, Output, Precision, Runtime, Size, Tuning
 
 if TYPE_CHECKING:
@@ -49,27 +52,76 @@ def find_subject(model_or_graph: str, checkpoint: str | None, store: Store) -> S
     """A zoo model with its weights, or the .onnx file of one."""
     if not model_or_graph.endswith(".onnx"):
         return resolve_source(model_or_graph, checkpoint, store)
+    return _find_graph(model_or_graph, checkpoint)
+
+
+def _find_graph(path: str, checkpoint: str | None) -> Graph:
     if checkpoint is not None:
-        raise SegdeployError(
-            f"{model_or_graph} has its weights in it; --checkpoint goes with a model"
-        )
+        raise SegdeployError(f"{path} has its weights in it; --checkpoint goes with a model")
     from segdeploy.graph import read_graph
 
-    return read_graph(Path(model_or_graph))
+    return read_graph(Path(path))
 
 
 def make_engine_of(model_or_graph: str, checkpoint: str | None, request: EngineRequest) -> Built:
-    """Build an engine of a zoo model, exported at its usual size, or of the .onnx file of one."""
+    """Build an engine of a zoo model, exported for the shapes that are asked for, or of a graph.
+
+    Without shapes it takes single images of the model's usual size.
+    """
+    if model_or_graph.endswith(".onnx"):
+        return engine_of_graph(_find_graph(model_or_graph, checkpoint), request)
+    asked = hash_of_asked(model_or_graph, checkpoint, request)
+    if asked and request.save_log is None:
+        present = find_asked(model_or_graph, asked, request)
+        if present is not None:
+            return Built(present, seconds=0)
+    graph, request, warnings = prepare_graph(model_or_graph, checkpoint, request)
+    built = _build(graph, warnings, request)
+    if not asked:
+        return built
+    plan = replace(built.plan, manifest=replace(built.plan.manifest, asked=asked))
+    plan.save_manifest()
+    return replace(built, plan=plan)
+
+
+def prepare_graph(
+    model_or_graph: str, checkpoint: str | None, request: EngineRequest
+) -> tuple[Graph, EngineRequest, tuple[str, ...]]:
+    """The graph that an engine is built of, the request as it fits the graph, and warnings.
+
+    Shapes that leave nothing open make a graph of a fixed size, which has no profiles.
+    """
     subject = find_subject(model_or_graph, checkpoint, request.store)
     if isinstance(subject, Graph):
-        return engine_of_graph(subject, request)
+        graph, warnings = _in_precision(subject, request)
+        return graph, request, warnings
+    builder = request.builder
+    size, batch = _axes(builder.profiles if builder else (), subject.spec.size)
+    if builder is not None and size is not None and batch is not None:
+        request = replace(request, builder=replace(builder, profiles=()))
     options = export_options(
-        size=subject.spec.size,
-        batch=1,
-        precision=_floating(request),
-        output=Output.LABELS,
+        size=size, batch=batch, precision=_floating(request), output=Output.LABELS
     )
-    return make_engine(subject, options, request)
+    graph, warnings = _graph_of(subject, options, request)
+    return graph, request, warnings
+
+
+def _axes(profiles: tuple[Profile, ...], usual: Size | None) -> tuple[Size | None, int | None]:
+    """Size and batch that a graph has to have for these shapes; None: open."""
+    if not profiles:
+        return usual, 1
+    shapes = [
+        shape
+        for profile in profiles
+        for of_input in profile
+        for shape in (of_input.min, of_input.opt, of_input.max)
+    ]
+    batches = {shape[0] for shape in shapes}
+    sizes = {Size(*shape[1:3]) for shape in shapes}
+    return (
+        sizes.pop() if len(sizes) == 1 else None,
+        batches.pop() if len(batches) == 1 else None,
+    )
 
 
 def make_artifact(
@@ -135,12 +187,22 @@ def engine_of_graph(graph: Graph, request: EngineRequest) -> Built:
 
 
 def _build(graph: Graph, warnings: tuple[str, ...], request: EngineRequest) -> Built:
-    variant = graph.path.stem.removesuffix(f".{request.runtime}")
-    place = request.store.engine(graph.manifest.model, variant, request.runtime)
     built = build_engine(
-        graph, request.runtime, request.out or place, request.builder, save_log=request.save_log
+        graph,
+        request.runtime,
+        engine_place(graph, request),
+        request.builder,
+        store=request.store,
+        save_log=request.save_log,
     )
     return replace(built, warnings=(*warnings, *built.warnings))
+
+
+def engine_place(graph: Graph, request: EngineRequest) -> Path:
+    """Where the engine goes: where it was asked to, or its place in the store."""
+    variant = graph.path.stem.removesuffix(f".{request.runtime}")
+    usual = request.store.engine(graph.manifest.model, variant, request.runtime)
+    return request.out or usual
 
 
 def _in_precision(graph: Graph, request: EngineRequest) -> tuple[Graph, tuple[str, ...]]:

@@ -11,8 +11,8 @@ from segdeploy.artifacts import EnginePlan, Graph, engine_suffix, request_hash, 
 from segdeploy.cuda import driver_problem
 from segdeploy.environment import Environment, describe_environment
 from segdeploy.errors import SegdeployError
+from segdeploy.pipeline.built import Built
 from segdeploy.pipeline.calibration import check_unseen, default_calibration, open_calibration
-from segdeploy.pipeline.engines import Built
 from segdeploy.pipeline.graphs import QuantizeRequest, check_floating, quantize_options
 from segdeploy.pipeline.make import (
     EngineRequest,

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from segdeploy.accuracy import Score
 from segdeploy.artifacts import Graph, engine_suffix, request_hash, sha256_of
+from segdeploy.pipeline.built import Built
 from segdeploy.pipeline.calibration import CalibrationImages
 from segdeploy.pipeline.diagnosis import examined_statistics
-from segdeploy.pipeline.engines import Built, build_engine
+from segdeploy.pipeline.engines import build_engine
 from segdeploy.pipeline.graphs import QuantizeRequest, quantize_graph
 from segdeploy.pipeline.make import EngineRequest
 from segdeploy.pipeline.protocol import Evaluation
@@ -113,7 +114,8 @@ class Workbench:
         runtime, manifest = self.engine.runtime, graph.manifest
         place = self.engine.store.engine(manifest.model, graph.path.stem, runtime)
         key = (manifest.precision, ())
-        return self.built.setdefault(key, build_engine(graph, runtime, place, self.engine.builder))
+        made = build_engine(graph, runtime, place, self.engine.builder, store=self.engine.store)
+        return self.built.setdefault(key, made)
 
     def _int8(self, floating: tuple[str, ...]) -> tuple[Graph, Built]:
         stem = f"int8-{request_hash(floating=floating)}" if floating else "int8"
@@ -121,7 +123,7 @@ class Workbench:
         graph = self._quantize(floating, self.folder / f"{stem}.onnx")
         place = self.folder / f"{stem}{engine_suffix(runtime)}"
         key = (Precision.INT8, floating)
-        built = build_engine(graph, runtime, place, self.engine.builder)
+        built = build_engine(graph, runtime, place, self.engine.builder, store=self.engine.store)
         return graph, self.built.setdefault(key, built)
 
     @cached_property

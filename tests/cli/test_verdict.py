@@ -11,7 +11,7 @@ from segdeploy.artifacts import EnginePlan, Manifest
 from segdeploy.cli.verdict import parse_seconds
 from segdeploy.environment import Environment
 from segdeploy.pipeline import verdict as pipeline_verdict
-from segdeploy.pipeline.engines import Built
+from segdeploy.pipeline.built import Built
 from segdeploy.pipeline.verdict import Judged
 from segdeploy.spec import ClassSet, Method, Precision
 from segdeploy.verdict import Candidate, Found, Verdict, VerdictKind

@@ -34,6 +34,7 @@ HOLDS = {
     "context": "IExecutionContext",
     "definition": "INetworkDefinition",
     "engine": "ICudaEngine",
+    "enumeration": "BuilderFlag",  # or another one: of each the members alone are read
     "inspector": "EngineInspector",
     "log": "ILogger",
     "monitor": "IProgressMonitor",
@@ -46,10 +47,11 @@ HOLDS = {
     ".log": "ILogger",
     ".parser": "OnnxParser",
     ".plan": "IHostMemory",
-    "_configure()": "IBuilderConfig",
     "_load_engine()": "ICudaEngine",
     "_log()": "ILogger",
+    "_member()": "BuilderFlag",
     "load_library()": LIBRARY,
+    "configure()": "IBuilderConfig",
     "make_monitor()": "IProgressMonitor",
     "open_log()": "ILogger",
 }

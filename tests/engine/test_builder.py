@@ -13,10 +13,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from segdeploy.cuda import driver_problem
 from segdeploy.engine import builder
 from segdeploy.engine.builder import build_plan
-from segdeploy.engine_options import EngineOptions
+from segdeploy.engine.timing_cache import TimingCache
+from segdeploy.engine_options import EngineOptions, Hardware, Verbosity
 from segdeploy.errors import SegdeployError
+from segdeploy.nvinfer import load_library, open_log
 from segdeploy.progress import Advance
 from segdeploy.shapes import ShapeProfile, TensorInfo
 from segdeploy.spec import Precision, Runtime
@@ -97,10 +100,10 @@ def test_a_plan_is_written_and_its_precision_proved(tmp_path: Path, precision: P
 
     plan = build(graph, expected=precision)
 
-    assert plan.convolutions == {precision: 1}
+    assert plan.convolutions == {precision: ("conv",)}
     assert plan.bytes == plan.path.stat().st_size > 0
     assert plan.seconds > 0
-    assert plan.activation_bytes is not None
+    assert len(plan.activation_bytes) == 1
     assert plan.inputs == (TensorInfo("image", "uint8", (1, 16, 16, 3)),)
     assert [tensor.name for tensor in plan.outputs] == ["result"]
 
@@ -133,15 +136,19 @@ def test_an_engine_without_proof_is_not_written(
     assert list(tmp_path.iterdir()) == [graph]
 
 
-def test_a_profile_opens_a_dynamic_axis(tmp_path: Path) -> None:
+def test_each_profile_opens_a_dynamic_axis_and_has_memory_of_its_own(tmp_path: Path) -> None:
     graph = write_graph(tmp_path / "model.onnx", Precision.FP32, height="height")
-    profile = ShapeProfile(
-        tensor="image", min=(1, 8, 16, 3), opt=(1, 16, 16, 3), max=(1, 32, 16, 3)
-    )
 
-    plan = build(graph, profiles=((profile,),), optimization_level=1)
+    plan = build(graph, profiles=(up_to(512), up_to(2048)), optimization_level=1)
 
     assert plan.inputs == (TensorInfo("image", "uint8", (1, -1, 16, 3)),)
+    small, large = plan.activation_bytes
+    assert small < large
+
+
+def up_to(height: int) -> tuple[ShapeProfile]:
+    largest = (1, height, 16, 3)
+    return (ShapeProfile(tensor="image", min=(1, 8, 16, 3), opt=(1, 16, 16, 3), max=largest),)
 
 
 def test_a_dynamic_input_without_profile_is_refused(tmp_path: Path) -> None:
@@ -158,6 +165,81 @@ def test_a_known_compute_capability_is_a_target_and_another_an_error(tmp_path: P
 
     with pytest.raises(SegdeployError, match=r"does not build for compute capability 1\.0"):
         build(graph, compute_capabilities=("1.0",))
+
+
+def test_turing_is_built_for_with_a_warning_of_its_size(tmp_path: Path) -> None:
+    graph = write_graph(tmp_path / "model.onnx", Precision.FP32)
+
+    turing, later = (build(graph, compute_capabilities=(name,)) for name in ("7.5", "8.6"))
+
+    assert "7.5 makes a plan ten times as large" in turing.warnings[0]
+    assert later.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"version_compatible": True}, "no version-compatible plans"),
+        ({"hardware": Hardware.AMPERE_PLUS}, "no hardware level ampere-plus"),
+    ],
+)
+def test_what_tensorrt_rtx_cannot_do_is_refused_before_the_build(
+    tmp_path: Path, options: dict[str, Any], problem: str
+) -> None:
+    graph = write_graph(tmp_path / "model.onnx", Precision.FP32)
+
+    with pytest.raises(SegdeployError, match=problem) as caught:
+        build(graph, **options)
+
+    assert caught.value.hint
+    assert list(tmp_path.iterdir()) == [graph]
+
+
+@pytest.mark.skipif(driver_problem() is None, reason="there is a driver")
+@pytest.mark.parametrize("option", ["refit", "strip"])
+def test_a_plan_that_can_be_refitted_needs_a_gpu_to_build_and_the_error_says_so(
+    tmp_path: Path, option: str
+) -> None:
+    graph = write_graph(tmp_path / "model.onnx", Precision.FP32)
+
+    with pytest.raises(SegdeployError, match=r"no engine could be built .*Myelin") as caught:
+        build(graph, **{option: True})
+
+    assert "need a GPU to build, and there is no NVIDIA driver" in caught.value.hint
+    assert list(tmp_path.iterdir()) == [graph]
+
+
+def test_sparse_weights_are_accepted(tmp_path: Path) -> None:
+    graph = write_graph(tmp_path / "model.onnx", Precision.FP32)
+
+    assert build(graph, expected=Precision.FP32, sparsity=True).bytes > 0
+
+
+@pytest.mark.parametrize("verbosity", [Verbosity.NONE, Verbosity.NAMES])
+def test_a_plan_that_tells_less_is_not_proved_and_a_warning_says_so(
+    tmp_path: Path, verbosity: Verbosity
+) -> None:
+    graph = write_graph(tmp_path / "model.onnx", Precision.FP32)
+
+    plan = build(graph, expected=Precision.FP32, verbosity=verbosity)
+
+    assert "is not proved" in plan.warnings[0]
+    assert plan.convolutions == {}
+
+
+@pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops:DeprecationWarning")
+def test_the_calls_of_a_timing_cache_are_those_of_the_real_library(tmp_path: Path) -> None:
+    library = load_library(Runtime.TENSORRT_RTX)  # where they do nothing
+    config = library.Builder(open_log(library)).create_builder_config()
+    path = tmp_path / "gpu.cache"
+
+    first = TimingCache(config, path)
+    first.save()
+    second = TimingCache(config, path)
+    second.save()
+
+    assert first.warnings == []
+    assert path.stat().st_size > 0
 
 
 @pytest.mark.parametrize(

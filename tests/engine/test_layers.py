@@ -6,8 +6,8 @@ import pytest
 
 from segdeploy.engine.layers import (
     Convolution,
+    by_precision,
     check_asked,
-    count_precisions,
     parse_layers,
     prove_precision,
 )
@@ -79,7 +79,7 @@ def test_a_fused_layer_proves_the_convolution_in_its_name() -> None:
     prove_precision(GRAPH, parse_layers(CASK), [Convolution("/features.0/Conv", Precision.FP16)])
 
 
-def test_convolutions_are_counted_by_what_the_engine_runs() -> None:
+def test_convolutions_are_told_apart_by_what_the_engine_runs() -> None:
     asked = [
         Convolution("node_Conv_835", Precision.INT8),
         Convolution("node_Conv_838", Precision.FP32),
@@ -88,8 +88,11 @@ def test_convolutions_are_counted_by_what_the_engine_runs() -> None:
 
     prove_precision(GRAPH, parse_layers(RTX), asked)
 
-    counts = count_precisions(parse_layers(RTX), asked)
-    assert counts == {Precision.INT8: 1, Precision.FP32: 1, Precision.FP16: 1}
+    assert by_precision(parse_layers(RTX), asked) == {
+        Precision.INT8: ("node_Conv_835",),
+        Precision.FP32: ("node_Conv_838",),
+        Precision.FP16: ("node_Conv_1193",),
+    }
 
 
 def test_a_convolution_in_another_precision_is_an_error() -> None:

@@ -1,20 +1,33 @@
-"""Engines of TensorRT-RTX, built for real, for every method in every precision."""
+"""Engines of TensorRT-RTX, built for real, for the whole zoo in every precision."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tensorrt_double import TensorRT
 
 from segdeploy.artifacts import EnginePlan, Store, sha256_of
+from segdeploy.compatibility import system_name
 from segdeploy.cuda import driver_problem
-from segdeploy.engine_options import EngineOptions
+from segdeploy.engine import builder
+from segdeploy.engine_options import EngineOptions, Hardware
+from segdeploy.environment import Gpu
 from segdeploy.errors import SegdeployError
+from segdeploy.export import ExportOptions
 from segdeploy.images import write_png
+from segdeploy.nets.checkpoint import random_checkpoint
+from segdeploy.pipeline import plans
+from segdeploy.pipeline.graphs import export_model
 from segdeploy.pipeline.make import EngineRequest, engine_of_graph
+from segdeploy.pipeline.source import Source
+from segdeploy.recipes import load_model
 from segdeploy.runtime import open_session
-from segdeploy.spec import Method, Output, Precision, Runtime, Size
+from segdeploy.shapes import ShapeProfile
+from segdeploy.spec import INPUT, Method, Output, Precision, Runtime, Size
 
 library = pytest.importorskip("tensorrt_rtx")
+ZOO = [f"{method}-{dataset}" for method in Method for dataset in ("cityscapes", "ade20k")]
+STATIC, DYNAMIC = {"size": Size(64, 96), "batch": 1}, {"size": None, "batch": None}
 
 
 @pytest.fixture(scope="module")
@@ -25,66 +38,145 @@ def frames(tmp_path_factory, blocks) -> Path:
     return folder
 
 
-def build(graph, precision, store, frames=None):
+def build(graph, precision, store, frames=None, **changes):
     return engine_of_graph(
         graph,
         EngineRequest(
-            precision=precision,
-            runtime=Runtime.TENSORRT_RTX,
-            calibration=None if frames is None else str(frames),
-            store=Store(store),
+            **{
+                "precision": precision,
+                "runtime": Runtime.TENSORRT_RTX,
+                "calibration": None if frames is None else str(frames),
+                "store": Store(store),
+                **changes,
+            }
         ),
     )
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16])
-@pytest.mark.parametrize("method", Method)
-def test_a_floating_engine_computes_as_its_graph(exported, tmp_path, method, precision):
-    built = build(exported(method, precision=precision), precision, tmp_path)
+def zoo_graph(name, precision, axes, folder):
+    """At a third of the width with random weights: every layer, little of the work.
 
-    plan = EnginePlan.load(built.plan.path)
-    assert plan.path == tmp_path / f"narrow-{method}" / f"{plan.path.name}"
-    assert plan.path.suffix == ".plan"
-    assert plan.manifest.precision is precision
-    assert plan.manifest.runtime is Runtime.TENSORRT_RTX
-    assert plan.manifest.runtime_version == library.__version__
-    assert plan.manifest.sha256 == sha256_of(plan.path)
-    assert set(built.convolutions) == {precision}
-    assert built.convolutions[precision] > 50  # 52 of the backbone alone
+    Labels for Cityscapes, logits for ADE20K, so that engines of both are built.
+    """
+    spec = replace(load_model(name), width=0.35, head_channels=16)
+    source = Source(spec, random_checkpoint(spec, seed=0))
+    output = Output.LOGITS if name.endswith("ade20k") else Output.LABELS
+    options = ExportOptions(**axes, precision=precision, output=output)
+    return export_model(source, options, folder / f"{precision}.onnx", verify=False).graph
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", Method)
-def test_an_int8_engine_keeps_only_depthwise_convolutions_floating(
-    exported, tmp_path, frames, method
+@pytest.mark.parametrize("axes", [STATIC, DYNAMIC], ids=["static", "dynamic"])
+@pytest.mark.parametrize("name", ZOO)
+def test_the_zoo_is_built_in_every_precision(name, axes, tmp_path, frames):
+    single = zoo_graph(name, Precision.FP32, axes, tmp_path)
+    half = zoo_graph(name, Precision.FP16, axes, tmp_path)
+
+    built = {
+        Precision.FP32: build(single, Precision.FP32, tmp_path),
+        Precision.FP16: build(half, Precision.FP16, tmp_path),
+        Precision.INT8: build(half, Precision.INT8, tmp_path, frames),
+    }
+
+    for precision, engine in built.items():
+        manifest = EnginePlan.load(engine.plan.path).manifest
+        assert engine.plan.path.suffix == ".plan"
+        assert engine.seconds > 0
+        assert manifest.precision is precision
+        assert manifest.size == axes["size"]
+        assert (manifest.runtime, manifest.runtime_version) == (
+            Runtime.TENSORRT_RTX,
+            library.__version__,
+        )
+        assert manifest.sha256 == sha256_of(engine.plan.path)
+        record = manifest.build
+        assert (record.os, record.gpu) == (system_name(), "")
+        assert [tensor.name for tensor in record.inputs] == [INPUT]
+        assert record.inputs[0].is_dynamic == (axes is DYNAMIC)
+        assert [tensor.name for tensor in record.outputs] == [manifest.output]
+        assert len(record.options.profiles) == (axes is DYNAMIC)
+        assert len(record.activation_bytes) == 1
+        counts = {kind: count for kind, count, _ in record.convolutions}
+        assert sum(counts.values()) > 50  # 52 of the backbone alone
+        assert 0.95 < sum(share for _, _, share in record.convolutions) <= 1.0
+        if precision is Precision.INT8:
+            assert manifest.quantization == "tensorrt"
+            assert manifest.calibration_split == f"folder:{frames.name}"
+            assert counts[Precision.INT8] > 30
+            assert counts[Precision.FP16] >= 17  # the depthwise ones of the backbone
+            assert set(counts) == {Precision.INT8, Precision.FP16}
+            assert record.convolutions[0][2] > 0.8  # of the multiplications
+        else:
+            assert set(counts) == {precision}
+
+
+@pytest.mark.slow
+def test_shapes_make_a_context_each_and_unfit_ones_are_refused_first(exported, tmp_path):
+    graph = exported(Method.PSPNET, size=None, batch=None)
+    profiles = (images((1, 32, 32), (2, 64, 96), (4, 161, 227)), images((1, 64, 64)))
+
+    built = build(graph, None, tmp_path, builder=EngineOptions(profiles=profiles))
+
+    record = built.plan.manifest.build
+    assert record.options.profiles == profiles
+    large, small = record.activation_bytes
+    assert large > small
+    for unfit, problem in (
+        (images((1, 96, 32), (1, 64, 64), (1, 128, 128)), "wanted min <= opt <= max"),
+        (images((1, 16, 16)), "wanted from 1x32x32x3 to 64x8192x8192x3"),
+        (images((65, 64, 64)), "wanted from 1x32x32x3 to"),
+    ):
+        with pytest.raises(SegdeployError, match=problem):
+            build(graph, None, tmp_path, builder=EngineOptions(profiles=(unfit,)))
+
+
+def images(*shapes):
+    low, usual, high = ((*shape, 3) for shape in (shapes * 3)[:3])
+    return (ShapeProfile(tensor=INPUT, min=low, opt=usual, max=high),)
+
+
+def test_a_graph_of_a_fixed_size_takes_no_shapes(exported, tmp_path):
+    options = EngineOptions(profiles=(images((1, 64, 96)),))
+
+    with pytest.raises(SegdeployError, match="takes 1x64x96 and nothing else") as caught:
+        build(exported(Method.FCN), None, tmp_path, builder=options)
+
+    assert "--dynamic" in caught.value.hint
+
+
+def test_tensorrt_keeps_kernel_times_and_says_on_which_gpu_it_built(
+    exported, tmp_path, monkeypatch
 ):
-    graph = exported(method, precision=Precision.FP16)
+    gpu = Gpu("NVIDIA A100-PCIE-40GB", "580.95.05", "8.0", 40 << 30)
+    double = TensorRT()
+    for module in (plans, builder):
+        monkeypatch.setattr(module, "load_library", lambda _runtime: double)
+    monkeypatch.setattr(builder, "require_driver", lambda _what: None)
+    monkeypatch.setattr(plans, "_require_tensorrt", lambda: None)
+    monkeypatch.setattr(plans, "query_gpus", lambda: ((gpu,), ""))
+    graph, cache = (
+        exported(Method.FCN),
+        tmp_path / "timing/NVIDIA-A100-PCIE-40GB-8.0-10.16.1.11.cache",
+    )
+    asked = {"runtime": Runtime.TENSORRT}
 
-    built = build(graph, Precision.INT8, tmp_path, frames)
+    without = build(graph, None, tmp_path, builder=EngineOptions(timing_cache=False), **asked)
+    again = build(graph, None, tmp_path, **asked)
+    there_before = cache.exists()
+    wide = build(
+        graph, None, tmp_path, builder=EngineOptions(hardware=Hardware.AMPERE_PLUS), **asked
+    )
 
-    manifest = EnginePlan.load(built.plan.path).manifest
-    assert manifest.precision is Precision.INT8
-    assert manifest.quantization == "tensorrt"
-    assert manifest.calibration_split == f"folder:{frames.name}"
-    assert built.convolutions[Precision.INT8] > 30
-    assert built.convolutions[Precision.FP16] >= 17  # the depthwise ones of the backbone
-    assert Precision.FP32 not in built.convolutions
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("method", "fields"),
-    [
-        (Method.PSPNET, {"size": None, "batch": None}),
-        (Method.DEEPLABV3PLUS, {"size": None, "output": Output.LOGITS}),
-    ],
-)
-def test_a_dynamic_engine_is_built_for_all_sizes_at_once(exported, tmp_path, method, fields):
-    built = build(exported(method, **fields), None, tmp_path)
-
-    assert EnginePlan.load(built.plan.path).manifest.size is None
-    assert set(built.convolutions) == {Precision.FP32}
+    record = without.plan.manifest.build
+    assert (record.gpu, record.compute_capability, record.driver) == (
+        gpu.name, "8.0", "580.95.05",
+    )  # fmt: skip
+    assert without.plan.manifest.machine == gpu.name
+    assert again.seconds == 0  # how long it took does not make another engine
+    assert not there_before
+    assert cache.is_file()
+    assert wide.seconds > 0
+    assert wide.plan.manifest.machine == "NVIDIA GPUs of compute capability 8.0 and later"
 
 
 @pytest.mark.slow

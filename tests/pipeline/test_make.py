@@ -13,7 +13,7 @@ from segdeploy.errors import SegdeployError
 from segdeploy.export import ExportOptions
 from segdeploy.graph import read_graph
 from segdeploy.images import write_png
-from segdeploy.pipeline import engines, graphs
+from segdeploy.pipeline import engines, graphs, plans
 from segdeploy.pipeline.calibration import open_calibration
 from segdeploy.pipeline.make import (
     EngineRequest,
@@ -279,8 +279,8 @@ def test_the_file_of_a_graph_is_enough(store, exported):
 
 
 def test_tensorrt_says_in_one_sentence_what_is_missing(store, exported, monkeypatch):
-    monkeypatch.setattr(engines, "driver_problem", lambda: "there is no NVIDIA driver")
-    monkeypatch.setattr(engines, "find_spec", lambda _name: None)
+    monkeypatch.setattr(plans, "driver_problem", lambda: "there is no NVIDIA driver")
+    monkeypatch.setattr(plans, "find_spec", lambda _name: None)
 
     with pytest.raises(SegdeployError, match="no NVIDIA driver, and the package tensorrt is not"):
         engine_of_graph(exported(Method.FCN), ask(store, runtime=Runtime.TENSORRT))

@@ -6,8 +6,13 @@ Corners are rounded to pixels before anything is drawn, and all that follows is 
 a seed gives the same scene on every machine.
 """
 
+from functools import cache
+from pathlib import Path
+
+import cv2
 import numpy as np
 
+from segdeploy.artifacts import sha256_of
 from segdeploy.datasets.scenes.canvas import empty_canvas
 from segdeploy.datasets.scenes.exposure import expose
 from segdeploy.datasets.scenes.objects import draw_hood, plan_greenery, plan_sidewalk, plan_traffic
@@ -15,7 +20,7 @@ from segdeploy.datasets.scenes.street import draw_ground, draw_sky, plan_buildin
 from segdeploy.errors import SegdeployError
 from segdeploy.spec import Image, LabelMap, Size
 
-__all__ = ["SIZE", "SPLIT_SEEDS", "draw_scene", "scene_seed"]
+__all__ = ["SIZE", "SPLIT_SEEDS", "draw_scene", "drawn_by", "scene_seed"]
 
 SIZE = Size(256, 512)  # of the demo data set: a quarter of Cityscapes along each axis
 SPLIT_SEEDS = {"train": range(0, 10**9), "val": range(10**9, 2 * 10**9)}
@@ -47,3 +52,10 @@ def draw_scene(seed: int, size: Size = SIZE) -> tuple[Image, LabelMap]:
         draw()
     draw_hood(canvas, rng)
     return expose(canvas, rng), canvas.labels
+
+
+@cache
+def drawn_by() -> tuple[str, ...]:
+    """All that decides about a scene beside its seed: the sources here, and what they draw with."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return (*map(sha256_of, sources), np.__version__, cv2.__version__)
