@@ -25,6 +25,11 @@ class SegdeployError(Exception):
     def __str__(self) -> str:
         return self.problem
 
+    def to_lines(self) -> str:
+        """As a program prints it: the problem, and below it the hint if there is one."""
+        lines = f"error: {self.problem}"
+        return f"{lines}\nhint: {self.hint}" if self.hint else lines
+
 
 class MisfitError(SegdeployError):
     """An engine that does not fit this machine, or is damaged; building it again helps."""
@@ -32,6 +37,10 @@ class MisfitError(SegdeployError):
 
 class BusyError(SegdeployError):
     """More work is waiting than was allowed; a service answers 503 and its caller tries again."""
+
+
+class OversizeError(SegdeployError):
+    """An image that would take more memory than was allowed; a service answers 413."""
 
 
 def _rebuild(kind: type[SegdeployError], problem: str, hint: str) -> SegdeployError:

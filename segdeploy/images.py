@@ -5,25 +5,66 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from segdeploy.errors import SegdeployError
+from segdeploy.errors import OversizeError, SegdeployError
 from segdeploy.spec import ClassSet, Image, LabelMap, Size
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # our errors name the file
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+# Their header says what decoding takes. That of a TIFF does not: its tiles may be larger than it.
+SIZED_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 
 
 def read_image(path: Path) -> Image:
     """Decode to RGB (H, W, 3) as mmseg does: cv2 IMREAD_COLOR, EXIF orientation honoured."""
-    data = _read_bytes(path)
+    return _decode(_read_bytes(path), str(path))
+
+
+def decode_image(data: bytes, name: str, *, max_pixels: int | None = None) -> Image:
+    """`read_image` of what is in memory.
+
+    Args:
+        data: a whole image file.
+        name: what stands for its path in an error.
+        max_pixels: of images from strangers, since a few kilobytes may decode to gigabytes; only
+            PNG, JPEG, WebP and BMP are taken then, and refused by their header.
+
+    Raises:
+        OversizeError: it has more pixels.
+        SegdeployError: it is no image, or a damaged one.
+    """
+    if not data:
+        raise SegdeployError(f"{name}: is empty")
+    if max_pixels is not None:
+        _check_header(data, name, max_pixels)
+    return _decode(np.frombuffer(data, np.uint8), name)
+
+
+def _check_header(data: bytes, name: str, max_pixels: int) -> None:
+    try:
+        with PillowImage.open(BytesIO(data), formats=SIZED_FORMATS) as file:
+            size = Size(file.height, file.width)
+    except (PillowImage.DecompressionBombError, PillowImage.DecompressionBombWarning) as error:
+        raise OversizeError(f"{name}: is too large an image ({error})") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise SegdeployError(
+            f"{name}: not an image, or a damaged one ({len(data)} bytes)",
+            hint=f"wanted {', '.join(SIZED_FORMATS)}",
+        ) from error
+    if size.height * size.width > max_pixels:
+        raise OversizeError(f"{name}: is an image of {size}; wanted up to {max_pixels} pixels")
+
+
+def _decode(data: NDArray[np.uint8], name: str) -> Image:
     try:
         image_bgr = cv2.imdecode(data, cv2.IMREAD_COLOR)
     except cv2.error as error:  # an oversized or inconsistent header
-        raise SegdeployError(f"{path}: cannot be decoded as an image ({error.err})") from error
+        raise SegdeployError(f"{name}: cannot be decoded as an image ({error.err})") from error
     if image_bgr is None:
-        raise SegdeployError(f"{path}: not an image, or a damaged one ({data.size} bytes)")
+        raise SegdeployError(f"{name}: not an image, or a damaged one ({data.size} bytes)")
     return np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB))
 
 
@@ -55,15 +96,21 @@ def _read_bytes(path: Path) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
     return data
 
 
-def write_png(path: Path, image: Image | LabelMap) -> None:
-    """Write (H, W, 3) RGB or (H, W) uint8 as PNG, atomically."""
+def encode_png(image: Image | LabelMap) -> bytes:
+    """(H, W, 3) RGB or (H, W) uint8 as PNG."""
     ok, data = cv2.imencode(".png", image[..., ::-1] if image.ndim == 3 else image)
     if not ok:
-        raise SegdeployError(f"{path}: cannot be encoded as PNG")
+        raise SegdeployError(f"an array of {image.shape} cannot be encoded as PNG")
+    return data.tobytes()
+
+
+def write_png(path: Path, image: Image | LabelMap) -> None:
+    """Write (H, W, 3) RGB or (H, W) uint8 as PNG, atomically."""
+    data = encode_png(image)
     temporary = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data.tobytes())
+        temporary.write_bytes(data)
         temporary.replace(path)
     except OSError as error:
         raise SegdeployError(f"{path}: cannot be written ({error.strerror})") from error

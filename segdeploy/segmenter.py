@@ -6,12 +6,13 @@ from typing import Any, Self
 
 import numpy as np
 
+from segdeploy.artifacts import Manifest
 from segdeploy.errors import SegdeployError
 from segdeploy.images import overlay, read_image
 from segdeploy.pipeline.modes import WHOLE, Mode
 from segdeploy.pipeline.segment import Opening, open_named, segment
 from segdeploy.runtime.pool import SessionPool
-from segdeploy.spec import ClassSet, Image, LabelMap
+from segdeploy.spec import ClassSet, Device, Image, LabelMap
 
 USUAL = Opening()
 
@@ -33,7 +34,9 @@ class Segmenter:
         except SegdeployError:
             self._engine.close()
             raise
-        self.classes: ClassSet = self._engine.manifest.classes
+        self.manifest: Manifest = self._engine.manifest
+        self.device: Device = self._engine.device
+        self.classes: ClassSet = self.manifest.classes
 
     @classmethod
     def open(cls, name: str | Path, opening: Opening = USUAL, *, sessions: int = 1) -> Self:

@@ -16,7 +16,7 @@ from segdeploy.recipes import load_model, load_targets
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-FOLDERS = ("docs", "models", "calibration", "benchmarks")
+FOLDERS = ("docs", "models", "calibration", "benchmarks", "examples")
 PAGES = sorted([*ROOT.glob("*.md"), *(p for name in FOLDERS for p in (ROOT / name).rglob("*.md"))])
 CLI = typer.main.get_command(app)
 

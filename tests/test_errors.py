@@ -14,6 +14,13 @@ def test_an_error_reads_as_its_problem():
     assert error.hint == "see models/README.md"
 
 
+@pytest.mark.parametrize(
+    ("hint", "lines"), [("", "error: no such file"), ("look", "error: no such file\nhint: look")]
+)
+def test_an_error_is_printed_in_one_line_or_two(hint, lines):
+    assert SegdeployError("no such file", hint=hint).to_lines() == lines
+
+
 def test_an_error_survives_the_way_between_processes():
     error = SegdeployError("no such file", hint="look again")
 

@@ -2,15 +2,18 @@
 
 import struct
 import zlib
+from io import BytesIO
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from segdeploy.errors import SegdeployError
+from segdeploy.errors import OversizeError, SegdeployError
 from segdeploy.images import (
     colorize,
+    decode_image,
+    encode_png,
     list_images,
     network_input,
     overlay,
@@ -197,6 +200,60 @@ class TestDamagedFiles:
 
         with pytest.raises(SegdeployError, match=r"huge\.png"):
             read(tmp_path / "huge.png")
+
+
+def test_an_image_in_memory_is_decoded_like_its_file(tmp_path):
+    write_png(tmp_path / "a.png", picture(40, 30))
+    data = (tmp_path / "a.png").read_bytes()
+
+    np.testing.assert_array_equal(decode_image(data, "body"), read_image(tmp_path / "a.png"))
+    assert encode_png(picture(40, 30)) == data
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b"", "body: is empty"),
+        (b"404", "body: not an image, or a damaged one .3 bytes."),
+        (encode_png(picture(64, 64))[:3000], "body: not an image, or a damaged one .3000 bytes."),
+    ],
+    ids=["empty", "text", "half"],
+)
+@pytest.mark.parametrize("max_pixels", [None, 10_000])
+def test_what_is_in_memory_and_no_image_is_refused(data, problem, max_pixels):
+    with pytest.raises(SegdeployError, match=problem):
+        decode_image(data, "body", max_pixels=max_pixels)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP"])
+def test_an_image_that_is_too_large_is_refused_by_its_header(monkeypatch, kind):
+    stream = BytesIO()
+    PillowImage.new("RGB", (100, 50)).save(stream, kind)
+    data = stream.getvalue()
+
+    assert decode_image(data, "body", max_pixels=5000).shape == (50, 100, 3)
+    monkeypatch.setattr("segdeploy.images._decode", lambda *_: pytest.fail("it was decoded"))
+    with pytest.raises(OversizeError, match="is an image of 50x100; wanted up to 4999 pixels"):
+        decode_image(data, "body", max_pixels=4999)
+
+
+@pytest.mark.parametrize("side", [10_000, 30_000], ids=["Pillow warns", "Pillow refuses"])
+def test_what_pillow_calls_an_attack_is_too_large(side):
+    header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    end = struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+
+    with pytest.raises(OversizeError, match="body: is too large an image"):
+        decode_image(b"\x89PNG\r\n\x1a\n" + chunk + end, "body", max_pixels=10_000)
+
+
+def test_a_tiff_is_not_taken_from_strangers():
+    stream = BytesIO()
+    PillowImage.new("RGB", (100, 50)).save(stream, "TIFF")
+
+    assert decode_image(stream.getvalue(), "body").shape == (50, 100, 3)
+    with pytest.raises(SegdeployError, match="not an image"):
+        decode_image(stream.getvalue(), "body", max_pixels=10_000)
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):

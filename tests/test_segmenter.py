@@ -45,6 +45,7 @@ def test_an_image_and_its_file_give_the_same_labels(
     assert labels.shape == (100, 140)
     assert labels.dtype == np.uint8
     assert labels.max() < len(segmenter.classes)
+    assert (segmenter.manifest.model, segmenter.device) == ("narrow-fcn", "cpu")
     np.testing.assert_array_equal(of_file, labels)
     assert painted.shape == image.shape
 

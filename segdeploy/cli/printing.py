@@ -20,9 +20,7 @@ def run(app: typer.Typer) -> None:
     try:
         app()
     except SegdeployError as error:
-        print(f"error: {error.problem}", file=sys.stderr)
-        if error.hint:
-            print(f"hint: {error.hint}", file=sys.stderr)
+        print(error.to_lines(), file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
