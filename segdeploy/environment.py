@@ -9,21 +9,28 @@ import sys
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+from segdeploy.records import read_record
 
 OPENCV = (  # four distributions of one package, cv2
     "opencv-python-headless", "opencv-python",
     "opencv-contrib-python-headless", "opencv-contrib-python",
 )  # fmt: skip
 # Distributions (names as pip knows them) whose version can change a speed or a label map.
+OWN = "segdeploy"
 PACKAGES = (
-    "segdeploy", "numpy", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu",
+    OWN, "numpy", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu",
     "tensorrt", "tensorrt-cu12", "tensorrt-rtx", "tensorrt-rtx-cu12", "cuda-python", "pycuda",
-    *OPENCV, "pillow",
+    "numba", *OPENCV, "pillow",
 )  # fmt: skip
+
+PACKAGE = Path(__file__).parent
+GIT_SECONDS = 10
 
 _GPU_QUERY = ("name", "driver_version", "compute_cap", "memory.total")
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+_CLOCK_RANGE = tuple(_GOVERNOR.with_name(f"scaling_{end}_freq") for end in ("min", "max"))
 _MEMORY_LIMITS = (  # of a container: cgroup v2, then v1
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
@@ -47,6 +54,17 @@ class Gpu:
 
 
 @dataclass(frozen=True)
+class Checkout:
+    """The commit of our own code, where it runs from a git checkout."""
+
+    commit: str
+    is_dirty: bool  # whether a tracked file differs from it
+
+    def __str__(self) -> str:
+        return f"{self.commit[:12]}{' with changes' if self.is_dirty else ''}"
+
+
+@dataclass(frozen=True)
 class Environment:
     """The machine and the versions a measurement depends on; no host name, no user, no path."""
 
@@ -60,10 +78,25 @@ class Environment:
     governor: str  # of the processor's clock; "" where it cannot be read
     gpus: tuple[Gpu, ...]
     versions: tuple[tuple[str, str], ...]
+    clock_mhz: tuple[int, int] | None = None  # the range that the governor may choose from
+    checkout: Checkout | None = None  # None: installed, or git does not answer
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {**asdict(self), "versions": dict(self.versions)}
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Self:
+        """Read back what `to_dict` gave and JSON kept; nothing is trusted.
+
+        Raises:
+            TypeError: a value is of another type than its field.
+            ValueError: a key is unknown or missing.
+        """
+        if not isinstance(values, dict) or not isinstance(values.get("versions"), dict):
+            raise TypeError("the environment has no table of versions")
+        pairs = [list(pair) for pair in values["versions"].items()]
+        return read_record(cls, {**values, "versions": pairs}, "the environment")
 
     def facts(self) -> tuple[tuple[str, str], ...]:
         """The same for people: (what, value) pairs; what could not be read is left out."""
@@ -72,11 +105,13 @@ class Environment:
         facts = [
             ("Processor", f"{self.cpu}, {cores}"),
             ("Clock governor", self.governor),
+            ("Clock range", "{} to {} MHz".format(*self.clock_mhz) if self.clock_mhz else ""),
             ("Load before the run", load),
             ("Memory", gibibytes(self.memory_bytes)),
             *(("GPU", gpu.describe()) for gpu in self.gpus),
             ("GPU", "" if self.gpus else "none"),
             ("System", f"{self.os}, {self.python}"),
+            ("Commit", str(self.checkout or "")),
             ("Packages", ", ".join(f"{name} {version}" for name, version in self.versions)),
         ]
         return tuple((what, value) for what, value in facts if value)
@@ -96,7 +131,57 @@ def describe_environment() -> Environment:
         governor=_GOVERNOR.read_text().strip() if os.access(_GOVERNOR, os.R_OK) else "",
         gpus=gpus,
         versions=tuple((name, found) for name in PACKAGES if (found := installed_version(name))),
+        clock_mhz=_clock_range(),
+        checkout=find_checkout(),
     )
+
+
+def differences(one: Environment, other: Environment) -> tuple[str, ...]:
+    """What makes speeds of two environments incomparable, each in one line.
+
+    Load is left to the verdict of each measurement; our own version and commit may differ, because
+    that is what is compared.
+    """
+    facts = [
+        ("processor", one.cpu, other.cpu),
+        ("usable cores", one.usable_cores, other.usable_cores),
+        ("clock governor", one.governor, other.governor),
+        ("clock range", one.clock_mhz, other.clock_mhz),
+        ("GPUs", *("; ".join(gpu.describe() for gpu in e.gpus) for e in (one, other))),
+        ("system", one.os, other.os),
+        ("Python", one.python, other.python),
+    ]
+    versions, others = dict(one.versions), dict(other.versions)
+    names = dict.fromkeys([*versions, *others])
+    facts += [(name, versions.get(name, ""), others.get(name, "")) for name in names if name != OWN]
+    return tuple(f"{what}: {a or 'none'} / {b or 'none'}" for what, a, b in facts if a != b)
+
+
+def find_checkout(folder: Path = PACKAGE.parent) -> Checkout | None:
+    """The commit that is checked out in `folder`, if it is the top of a git checkout."""
+    git = shutil.which("git")
+    if git is None or not (folder / ".git").exists():
+        return None
+
+    def ask(*arguments: str) -> str | None:
+        command = [git, "-C", str(folder), *arguments]
+        try:
+            answer = subprocess.run(
+                command, capture_output=True, text=True, timeout=GIT_SECONDS, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return answer.stdout.strip() if answer.returncode == 0 else None
+
+    commit, changes = ask("rev-parse", "HEAD"), ask("status", "--porcelain", "-uno")
+    return None if not commit or changes is None else Checkout(commit, bool(changes))
+
+
+def _clock_range() -> tuple[int, int] | None:
+    texts = [path.read_text().strip() for path in _CLOCK_RANGE if os.access(path, os.R_OK)]
+    if len(texts) != 2 or not all(map(str.isdecimal, texts)):
+        return None
+    return int(texts[0]) // 1000, int(texts[1]) // 1000  # in kHz
 
 
 def query_gpus() -> tuple[tuple[Gpu, ...], str]:

@@ -36,7 +36,7 @@ NAMES = {str: "a text", int: "a whole number", float: "a number", list: "a list"
 class Target:
     """A row of the reference table: mIoU in percent, frames per second, and how both came about."""
 
-    miou: float
+    miou: float | None  # None: not to be shown, beside random weights
     fps: float
     device: str
     memory_gb: float

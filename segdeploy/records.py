@@ -3,7 +3,6 @@
 import types
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, is_dataclass
-from enum import StrEnum
 from functools import cache
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -13,8 +12,8 @@ T = TypeVar("T")
 def read_record(kind: type[T], values: Any, where: str, *, added: Set[str] = frozenset()) -> T:
     """Build the dataclass `kind` of what `json.loads` gave for its `asdict`; nothing is trusted.
 
-    Fields may be strings, integers, floats, booleans, enumerations of strings, other dataclasses,
-    NamedTuples, tuples of these, and None beside any of them.
+    Fields may be strings and classes of strings, integers, floats, booleans, other dataclasses,
+    NamedTuples, tuples of these, mappings from strings to these, and None beside any of them.
 
     Args:
         kind: what to build.
@@ -40,11 +39,15 @@ class _Reader:
             return None if value is None else self.read(inner, value, where)
         if origin is tuple:
             return self._read_tuple(get_args(kind), value, where)
+        if origin is Mapping:
+            key, inner = get_args(kind)
+            pairs = _exactly(dict, value, where).items()
+            return {self.read(key, k, where): self.read(inner, v, f"{where}.{k}") for k, v in pairs}
         if is_dataclass(kind):
             return self._read_dataclass(kind, _exactly(dict, value, where), where)
         if issubclass(kind, tuple):  # NamedTuple
             return kind(*self._read_tuple(tuple(_hints(kind).values()), value, where))
-        if issubclass(kind, StrEnum):
+        if issubclass(kind, str) and kind is not str:  # an enumeration, a Device
             return kind(_exactly(str, value, where))
         if kind is float and type(value) is int:  # 1.0 may be written as 1
             return float(value)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from time import perf_counter, perf_counter_ns
 
@@ -18,6 +19,7 @@ from segdeploy.errors import SegdeployError
 MIN_STEPS = 3  # timed even when the time is spent: fewer show no spread at all
 WARMUP_SHARE = 4  # warm-up takes at most one part in four of `max_seconds`
 TURN_WARMUP = 2  # steps of each turn: the engine was just opened
+TIMER_READINGS = 10_000  # half a millisecond of them
 REDRAW_SECONDS = 0.25  # how often the progress bar is drawn, always between two steps
 
 _STATUS = Path("/proc/self/status")
@@ -53,9 +55,19 @@ class Latency:
         return self._percentile(90)
 
     @property
+    def p95_ms(self) -> float:
+        """One step in twenty took longer."""
+        return self._percentile(95)
+
+    @property
     def p99_ms(self) -> float:
         """The tail."""
         return self._percentile(99)
+
+    @property
+    def p999_ms(self) -> float:
+        """The end of the tail; the slowest step, nearly, where there are not thousands."""
+        return self._percentile(99.9)
 
     @property
     def mean_ms(self) -> float:
@@ -69,6 +81,38 @@ class Latency:
 
     def _percentile(self, percent: float) -> float:
         return float(np.percentile(self.steps_ms, percent))
+
+
+@dataclass(frozen=True)
+class Timer:
+    """What timing takes: one reading of the clock, and the least time that it tells apart."""
+
+    cost_ns: float
+    resolution_ns: int
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.cost_ns) and self.cost_ns >= 0 and self.resolution_ns >= 1):
+            raise SegdeployError(
+                f"a clock that takes {self.cost_ns} ns and tells {self.resolution_ns} ns apart; "
+                "wanted at least 0 and 1"
+            )
+
+
+def check_timer(clock: Callable[[], int] = perf_counter_ns) -> Timer:
+    """Read the clock again and again: the mean cost of a reading, the least step it shows."""
+    readings = [clock() for _ in range(TIMER_READINGS)]
+    steps = [after - before for before, after in pairwise(readings)]
+    ticks = [step for step in steps if step > 0]
+    resolution = min(ticks) if ticks else _wait_for_tick(clock)
+    return Timer((readings[-1] - readings[0]) / len(steps), resolution)
+
+
+def _wait_for_tick(clock: Callable[[], int]) -> int:
+    """How far a coarse clock goes on when it does."""
+    start = clock()
+    while (now := clock()) <= start:
+        pass
+    return now - start
 
 
 def measure_latency(

@@ -1,7 +1,8 @@
 """Records come back from JSON as they were, and nothing else comes back at all."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -33,9 +34,10 @@ class Outer:
     inner: tuple[Inner, ...]
     pair: tuple[str, int]
     later: int = 3
+    named: Mapping[Colour, Inner | None] = field(default_factory=dict)
 
 
-RECORD = Outer("a", True, Colour.RED, Point(1, 2), (Inner(0.5), Inner(2.0)), ("b", 1))
+RECORD = Outer("a", True, Colour.RED, Point(1, 2), (Inner(0.5), Inner(2.0)), ("b", 1), 3, {Colour.RED: None})
 
 
 def as_json(**changed: Any) -> dict[str, Any]:
@@ -79,6 +81,10 @@ def test_a_key_that_was_added_may_be_absent_and_no_other() -> None:
         ({"inner": {"value": 1}}, "inner is .* not list"),
         ({"inner": [{"value": 1, "more": 2}]}, "inner has the unknown key 'more'"),
         ({"pair": ["b", 1, 2]}, "pair has 3 values, not 2"),
+        ({"named": []}, "named is .* not dict"),
+        ({"named": {"blue": None}}, "'blue' is not a valid Colour"),
+        ({"named": {"red": {"value": "1"}}}, "value is '1', not float"),
+        ({"named": {"red": 1}}, "named.red is 1, not dict"),
         ({"odd": 1}, "it has the unknown key 'odd'"),
     ],
 )

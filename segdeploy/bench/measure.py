@@ -16,18 +16,17 @@ from segdeploy.datasets.scenes import draw_scene
 from segdeploy.errors import SegdeployError
 from segdeploy.evaluate import evaluate
 from segdeploy.images import overlay, resize, write_png
+from segdeploy.measurement import TRAINED, Boundary, Measurement, Tally, Timing
 from segdeploy.pipeline.modes import WHOLE, Mode, check_mode
 from segdeploy.pipeline.protocol import (
     TIMED_IMAGES,
     check_scorable,
     first_inputs,
     open_evaluation,
-    percent_per_class,
     predictor,
 )
 from segdeploy.pipeline.segment import Opening, open_named, segment_input
 from segdeploy.pipeline.source import resolve_source
-from segdeploy.report import TRAINED, Measurement
 from segdeploy.runtime import RunOptions, Session
 from segdeploy.spec import CPU, Device, Image, LabelMap, Output, Runtime, Size
 from segdeploy.timing import measure_latency, peak_memory_bytes
@@ -127,7 +126,7 @@ def _measure(subject: Subject, options: BenchOptions) -> Outcome:
         runtime=runtime,
         device=session.device,
         output=manifest.output,
-        latency=latency,
+        boundaries={Boundary.MMSEG: Timing(latency=latency)},
         resolution=_resolution([Size(*fitted.shape[:2]) for fitted, _ in inputs], options.mode),
         mode=str(options.mode),
         weights=manifest.checkpoint if manifest.is_random else TRAINED,
@@ -138,11 +137,9 @@ def _measure(subject: Subject, options: BenchOptions) -> Outcome:
         batch=manifest.batch or 1,
         threads=options.threads or None,
         dataset=dataset.name if dataset else options.dataset,
-        images=_image_count(scored, options.limit) if scored else 0,
-        miou=100 * matrix.miou() if matrix else None,
-        macc=100 * matrix.macc() if matrix else None,
-        aacc=100 * matrix.aacc() if matrix else None,
-        per_class_iou=percent_per_class(matrix, manifest.classes) if matrix else {},
+        tally=Tally.of(matrix, manifest.classes.names, _image_count(scored, options.limit))
+        if matrix and scored
+        else None,
         peak_memory_bytes=peak,
         note="" if matrix else "mIoU was not measured",
     )

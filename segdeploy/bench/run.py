@@ -19,6 +19,7 @@ from segdeploy.pipeline.segment import is_artifact, read_artifact
 from segdeploy.pipeline.source import Source, find_checkpoint, resolve_source
 from segdeploy.recipes import Target, load_model, load_targets, model_names
 from segdeploy.report import Report
+from segdeploy.report_page import markdown_page
 from segdeploy.spec import CPU, Output, Precision, Runtime, Size
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ def compare(
         _write(json_path, report.to_json())
     if report_path is not None:
         pictures = _pictures(outcomes, options, report_path)
-        _write(report_path, report.to_markdown(pictures))
+        _write(report_path, markdown_page(report, pictures))
     return report
 
 

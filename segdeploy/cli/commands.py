@@ -208,6 +208,7 @@ def bench(
     """Measure fps and mIoU of the same artifact, beside PyTorch and the reference row."""
     from segdeploy.bench.measure import BenchOptions
     from segdeploy.bench.run import Comparison, compare
+    from segdeploy.report_page import terminal_table
 
     made = compare(
         Comparison(
@@ -232,7 +233,7 @@ def bench(
         json_path=json,
         report_path=report,
     )
-    printing.show_table(made.to_terminal())
+    printing.show_table(terminal_table(made))
 
 
 app.command(epilog="Example: segdeploy inspect artifacts/demo/fp32.onnx")(inspect)

@@ -13,9 +13,9 @@ from segdeploy.bench.measure import BenchOptions, Outcome, Subject
 from segdeploy.bench.run import Comparison, compare
 from segdeploy.errors import SegdeployError
 from segdeploy.graph import read_model, save_graph
+from segdeploy.measurement import Boundary, Measurement, Timing
 from segdeploy.pipeline.modes import WHOLE, Mode
 from segdeploy.pipeline.source import resolve_source
-from segdeploy.report import Measurement
 from segdeploy.spec import CPU, Method, Output, Precision, Runtime, Size
 from segdeploy.timing import Latency
 
@@ -26,7 +26,7 @@ MEASUREMENT = Measurement(
     runtime=Runtime.ONNXRUNTIME,
     device=CPU,
     output=Output.LABELS,
-    latency=Latency((10.0,)),
+    boundaries={Boundary.MMSEG: Timing(latency=Latency((10.0,)))},
     resolution="64x96",
 )
 

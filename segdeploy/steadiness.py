@@ -1,0 +1,193 @@
+"""Whether step times can be trusted: their uncertainty, drift, warm-up and levels, as a verdict.
+
+No step is ever left out: a spike is a part of the tail. What is judged is whether another run would
+find the same median.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segdeploy.errors import SegdeployError
+
+Times = NDArray[np.float64]
+
+FEWEST = 20  # steps that a verdict can be given on
+LIMIT = 0.03  # share of the median: what two quiet runs may differ by
+CLOCK_LIMIT = 0.01  # share of a step that reading the clock may take
+CONFIDENCE = 0.95
+RESAMPLES = 1000
+SEED = 0
+BINS = 50  # whose medians show a drift: neighbouring steps are no independent witnesses
+DRIFT_Z = 2.576  # two-sided 1 %: how sure a drift must be (Mann 1945)
+WINDOW = 9  # steps, at least, that must all in all be slow to count as warm-up
+LEVEL_GAP = 0.05  # share of the lower level between two of them
+LEVEL_SHARE = 0.1  # of the steps, at least, on either level: fewer are spikes
+LEVEL_VARIANCE = 0.85  # that two levels explain (Otsu 1979); of an even spread they explain 0.75
+
+
+class Interval(NamedTuple):
+    """Where a percentile lies, in milliseconds, with 95 % confidence."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steadiness:
+    """What was read off the steps of one run, and why they are not to be trusted, if so.
+
+    Args:
+        p50_ms: where the median lies.
+        p99_ms: where the 99th percentile lies.
+        drift: share of the median by which steps became slower over the run; 0: no sure trend.
+        settling_steps: timed steps at the beginning that were still slower than the later ones.
+        reasons: why the run is inconclusive.
+    """
+
+    p50_ms: Interval
+    p99_ms: Interval
+    drift: float
+    settling_steps: int
+    reasons: tuple[str, ...]
+
+    @property
+    def is_stable(self) -> bool:
+        """Whether nothing speaks against the run."""
+        return not self.reasons
+
+    @property
+    def verdict(self) -> str:
+        """One word."""
+        return "stable" if self.is_stable else "inconclusive"
+
+    def __str__(self) -> str:
+        return ": ".join([self.verdict, *(["; ".join(self.reasons)] if self.reasons else [])])
+
+
+def judge_steps(
+    steps_ms: Sequence[float], *, clock_ns: float = 0.0, disturbances: Sequence[str] = ()
+) -> Steadiness:
+    """Read the uncertainty off the steps of one run and say whether it is stable.
+
+    Args:
+        steps_ms: in the order they were made, all of them.
+        clock_ns: what reading the clock costs, and what it cannot tell apart.
+        disturbances: what is known to have slowed the run.
+    """
+    steps = np.asarray(steps_ms, np.float64)
+    if steps.ndim != 1 or not steps.size or not (np.isfinite(steps) & (steps > 0)).all():
+        raise SegdeployError("step times must be positive numbers, at least one")
+    median = float(np.median(steps))
+    p50, p99 = confidence_interval(steps, 50), confidence_interval(steps, 99)
+    trend, settling = drift(steps), settling_steps(steps)
+    reasons = []
+    if steps.size < FEWEST:
+        reasons.append(f"only {steps.size} steps, wanted {FEWEST}")
+    if clock_ns / 1e6 > CLOCK_LIMIT * median:
+        share = clock_ns / 1e6 / median
+        reasons.append(f"reading the clock takes {share:.0%} of a step")
+    if settling:
+        reasons.append(f"the first {settling} timed steps were still warming up")
+    elif abs(trend) > LIMIT:
+        direction = "slower" if trend > 0 else "faster"
+        reasons.append(f"steps became {abs(trend):.0%} {direction} over the run")
+    if (levels := two_levels(steps)) is not None:
+        reasons.append(f"{levels.share:.0%} of the steps take {levels.ratio:.2f} times as long")
+    half = (p50.high - p50.low) / 2 / median
+    if half > LIMIT:
+        reasons.append(f"the median is known to ±{half:.0%} only")
+    return Steadiness(
+        p50_ms=p50,
+        p99_ms=p99,
+        drift=trend,
+        settling_steps=settling,
+        reasons=(*reasons, *disturbances),
+    )
+
+
+def confidence_interval(steps: Times | Sequence[float], percent: float) -> Interval:
+    """Of a percentile, by drawing blocks of neighbouring steps anew (circular block bootstrap).
+
+    Single steps would show too small an uncertainty: what slows one of them slows the next.
+    """
+    values = np.asarray(steps, np.float64)
+    count = values.size
+    length = max(1, round(count ** (1 / 3)))  # Hall, Horowitz, Jing 1995
+    dice = np.random.default_rng(SEED)
+    found = np.empty(RESAMPLES)
+    for k in range(RESAMPLES):
+        starts = dice.integers(0, count, math.ceil(count / length))
+        places = (starts[:, None] + np.arange(length)).ravel()[:count] % count
+        found[k] = np.percentile(values[places], percent)
+    outside = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(found, [outside, 100 - outside])
+    return Interval(float(low), float(high))
+
+
+def drift(steps: Times | Sequence[float]) -> float:
+    """Share of the median by which steps grew over the run, where the trend is sure; else 0.
+
+    The slope is Theil and Sen's, the test is Mann and Kendall's; single spikes move neither.
+    """
+    values = np.asarray(steps, np.float64)
+    medians = np.array([np.median(part) for part in np.array_split(values, min(BINS, values.size))])
+    count = medians.size
+    if count < 4:
+        return 0.0
+    first, second = np.triu_indices(count, 1)
+    differences = medians[second] - medians[first]
+    score = np.sign(differences).sum()
+    deviation = math.sqrt(count * (count - 1) * (2 * count + 5) / 18)
+    if abs(score) <= DRIFT_Z * deviation:
+        return 0.0
+    slope = np.median(differences / (second - first))
+    return float(slope * (count - 1) / np.median(values))
+
+
+def settling_steps(steps: Times | Sequence[float]) -> int:
+    """How many steps at the beginning were slower than the second half of the run."""
+    values = np.asarray(steps, np.float64)
+    window = max(WINDOW, values.size // 20)
+    later = values[values.size // 2 :]
+    slow = max((1 + LIMIT) * np.median(later), np.percentile(later, 90))
+    settled = 0
+    while settled + window <= values.size // 2 + window // 2:
+        if np.median(values[settled : settled + window]) <= slow:
+            break
+        settled += window
+    return settled
+
+
+class Levels(NamedTuple):
+    """Steps on the upper of two levels: their share, and how much longer they take."""
+
+    share: float
+    ratio: float
+
+
+def two_levels(steps: Times | Sequence[float]) -> Levels | None:
+    """The two speeds between which a run changes, if there are such; by Otsu's threshold."""
+    values = np.sort(np.log(np.asarray(steps, np.float64)))
+    count = values.size
+    variance = values.var()
+    if count < FEWEST or not variance > 0:
+        return None
+    below = np.arange(1, count)
+    sums = values.cumsum()
+    lower, upper = sums[:-1] / below, (sums[-1] - sums[:-1]) / (count - below)
+    between = below * (count - below) / count**2 * (upper - lower) ** 2
+    best = int(between.argmax())
+    share = 1 - (best + 1) / count
+    gap = float(upper[best] - lower[best])
+    if (
+        between[best] < LEVEL_VARIANCE * variance
+        or gap < math.log1p(LEVEL_GAP)
+        or not LEVEL_SHARE <= share <= 1 - LEVEL_SHARE
+    ):
+        return None
+    return Levels(share, math.exp(gap))
