@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -29,12 +30,15 @@ class RunOptions:
         cuda_package: what talks to CUDA for a TensorRT engine.
         cuda_graph: replay the work of a shape that came before; TensorRT with cuda-python only.
         provider: of ONNX Runtime, on a GPU.
+        lean_runtime: the file libnvinfer_lean of the TensorRT that built a version-compatible plan,
+            with which another version loads it.
     """
 
     threads: int = 0
     cuda_package: CudaPackage = CudaPackage.AUTO
     cuda_graph: bool = False
     provider: Provider = Provider.CUDA
+    lean_runtime: Path | None = None
 
 
 class Session(Protocol):

@@ -5,6 +5,7 @@ the first device call is tested for real, the order of the calls with a double t
 see docs/verification.md.
 """
 
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from weakref import WeakSet
@@ -53,7 +54,7 @@ class TensorRTEngine:
             )
         self._log = open_log(library)
         with self._gpu.current():
-            self._engine = _load_engine(library, self._log, plan)
+            self._engine = _load_engine(library, self._log, plan, options.lean_runtime)
             if plan.manifest.build is not None and plan.manifest.build.options.strip:
                 _fill(library, self._log, self._engine, plan)
             image, result = _tensors(library, self._engine, plan)
@@ -115,13 +116,15 @@ class TensorRTEngine:
         self.close()
 
 
-def _load_engine(library: Any, log: Any, plan: EnginePlan) -> Any:
+def _load_engine(library: Any, log: Any, plan: EnginePlan, lean: Path | None) -> Any:
     try:
         data = plan.path.read_bytes()
     except OSError as error:
         raise SegdeployError(f"{plan.path}: cannot be read ({error.strerror})") from error
     with heard(log) as said:
         runtime = library.Runtime(log)
+        if plan.manifest.runtime_version != library.__version__:  # a version-compatible plan
+            runtime = _lean_runtime(runtime, plan, lean)
         _check_validity(library, runtime, data, plan)
         engine = runtime.deserialize_cuda_engine(data)
     if engine is None:  # no exception: the reason is in the log
@@ -130,6 +133,21 @@ def _load_engine(library: Any, log: Any, plan: EnginePlan) -> Any:
             hint="build the engine again on this machine",
         )
     return engine
+
+
+def _lean_runtime(runtime: Any, plan: EnginePlan, lean: Path | None) -> Any:
+    """The runtime of the version that built the plan, which its own file brings."""
+    wanted = plan.manifest.runtime_version
+    if lean is None:
+        raise MisfitError(
+            f"{plan.path}: another TensorRT loads it with the lean runtime of {wanted} only",
+            hint=f"pip download tensorrt-lean=={wanted}, unpack libnvinfer_lean, and name the file "
+            "in RunOptions(lean_runtime=...); or --rebuild",
+        )
+    loaded = runtime.load_runtime(str(lean))
+    if loaded is None:
+        raise SegdeployError(f"{lean}: is no lean runtime that this TensorRT loads")
+    return loaded
 
 
 def _fill(library: Any, log: Any, engine: Any, plan: EnginePlan) -> None:

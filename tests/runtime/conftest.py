@@ -285,7 +285,8 @@ class SimulatedLibrary(ModuleType):
         super().__init__("tensorrt")
         self.engine = SimulatedEngine(world)
         self.log: Any = None
-        self.refits = True
+        self.refits = self.lean_loads = True
+        self.lean: list[str] = []
         self.refitted: list[str] = []
 
     def Refitter(self, engine: Any, log: Any) -> SimpleNamespace:  # noqa: N802
@@ -310,7 +311,12 @@ class SimulatedLibrary(ModuleType):
             self.say("magicTag failed")
             return None
 
-        return SimpleNamespace(deserialize_cuda_engine=deserialize)
+        def load_runtime(path: str) -> SimpleNamespace | None:
+            self.lean.append(path)
+            return runtime if self.lean_loads else None
+
+        runtime = SimpleNamespace(deserialize_cuda_engine=deserialize, load_runtime=load_runtime)
+        return runtime
 
 
 @pytest.fixture

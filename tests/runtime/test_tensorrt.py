@@ -1,6 +1,7 @@
 """TensorRT engines on a simulated GPU: what is refused, what is shared, what is freed."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from segdeploy.artifacts import EnginePlan, sha256_of
 from segdeploy.engine_options import EngineOptions
-from segdeploy.errors import SegdeployError
+from segdeploy.errors import MisfitError, SegdeployError
 from segdeploy.runtime import RunOptions
 from segdeploy.runtime.tensorrt import TensorRTEngine
 from segdeploy.spec import CPU, Device, Runtime
@@ -96,6 +97,22 @@ def test_a_plan_without_weights_gets_those_of_its_graph(plan: EnginePlan, librar
     graph.unlink()
     with pytest.raises(SegdeployError, match="the graph it was built of"):
         TensorRTEngine(stripped, GPU, RunOptions())
+
+
+def test_another_version_loads_a_compatible_plan_with_its_lean_runtime(
+    plan: EnginePlan, library: Any, tmp_path: Path
+) -> None:
+    build = replace(plan.manifest.build, options=EngineOptions(version_compatible=True))
+    older = replace(plan, manifest=replace(plan.manifest, build=build, runtime_version="10.8.0.43"))
+    lean = tmp_path / "libnvinfer_lean.so.10"
+
+    with TensorRTEngine(older, GPU, RunOptions(lean_runtime=lean)):
+        assert library.lean == [str(lean)]
+    with pytest.raises(MisfitError, match=r"with the lean runtime of 10\.8\.0\.43 only"):
+        TensorRTEngine(older, GPU, RunOptions())
+    library.lean_loads = False
+    with pytest.raises(SegdeployError, match="is no lean runtime"):
+        TensorRTEngine(older, GPU, RunOptions(lean_runtime=lean))
 
 
 def test_a_gpu_without_room_for_a_context_is_named(engine: TensorRTEngine, library: Any) -> None:
