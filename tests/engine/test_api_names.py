@@ -47,6 +47,7 @@ HOLDS = {
     ".log": "ILogger",
     ".parser": "OnnxParser",
     ".plan": "IHostMemory",
+    "_lean_runtime()": "Runtime",
     "_load_engine()": "ICudaEngine",
     "_log()": "ILogger",
     "_member()": "BuilderFlag",
