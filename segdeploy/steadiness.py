@@ -22,6 +22,7 @@ CLOCK_LIMIT = 0.01  # share of a step that reading the clock may take
 CONFIDENCE = 0.95
 RESAMPLES = 1000
 SEED = 0
+AT_ONCE = 1 << 20  # steps that are drawn together: 8 MB
 BINS = 50  # whose medians show a drift: neighbouring steps are no independent witnesses
 DRIFT_Z = 2.576  # two-sided 1 %: how sure a drift must be (Mann 1945)
 WINDOW = 9  # steps, at least, that must all in all be slow to count as warm-up
@@ -87,7 +88,7 @@ def judge_steps(
     trend, settling = drift(steps), settling_steps(steps)
     reasons = []
     if steps.size < FEWEST:
-        reasons.append(f"only {steps.size} steps, wanted {FEWEST}")
+        reasons.append(f"too few steps: {steps.size} of {FEWEST}")
     if clock_ns / 1e6 > CLOCK_LIMIT * median:
         share = clock_ns / 1e6 / median
         reasons.append(f"reading the clock takes {share:.0%} of a step")
@@ -118,14 +119,16 @@ def confidence_interval(steps: Times | Sequence[float], percent: float) -> Inter
     values = np.asarray(steps, np.float64)
     count = values.size
     length = max(1, round(count ** (1 / 3)))  # Hall, Horowitz, Jing 1995
+    blocks = math.ceil(count / length)
+    rows = max(1, AT_ONCE // count)
     dice = np.random.default_rng(SEED)
-    found = np.empty(RESAMPLES)
-    for k in range(RESAMPLES):
-        starts = dice.integers(0, count, math.ceil(count / length))
-        places = (starts[:, None] + np.arange(length)).ravel()[:count] % count
-        found[k] = np.percentile(values[places], percent)
+    found = []
+    for drawn in range(0, RESAMPLES, rows):
+        starts = dice.integers(0, count, (min(rows, RESAMPLES - drawn), blocks, 1))
+        places = (starts + np.arange(length)).reshape(len(starts), -1)[:, :count] % count
+        found.append(np.percentile(values[places], percent, axis=1))
     outside = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(found, [outside, 100 - outside])
+    low, high = np.percentile(np.concatenate(found), [outside, 100 - outside])
     return Interval(float(low), float(high))
 
 

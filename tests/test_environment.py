@@ -1,14 +1,26 @@
 """What the machine says of itself."""
 
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from segdeploy.environment import Gpu, describe_environment, gibibytes, query_gpus
+from segdeploy import environment
+from segdeploy.environment import (
+    Checkout,
+    Environment,
+    Gpu,
+    describe_environment,
+    differences,
+    find_checkout,
+    gibibytes,
+    query_gpus,
+)
 
 TWO_GPUS = "NVIDIA A100-SXM4-80GB, 580.95.05, 8.0, 81920\nNVIDIA GB10, 580.95.05, 12.1, [N/A]\n"
 A100 = Gpu("NVIDIA A100-SXM4-80GB", "580.95.05", "8.0", 81920 << 20)
@@ -95,3 +107,91 @@ def test_broken_driver_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_sizes_are_written_for_people() -> None:
     assert gibibytes(3 << 29) == "1.5 GiB"
     assert gibibytes(None) == ""
+
+
+HERE = Environment(
+    cpu="Example CPU",
+    logical_cores=8,
+    usable_cores=4,
+    memory_bytes=None,
+    os="Example Linux",
+    python="CPython 3.11.9",
+    load_average=0.25,
+    governor="performance",
+    gpus=(A100,),
+    versions=(("segdeploy", "0.1.0"), ("numpy", "2.1.0"), ("torch", "2.13.0")),
+    clock_mhz=(800, 3500),
+    checkout=Checkout("ab" * 20, is_dirty=False),
+)
+
+
+def test_an_environment_comes_back_from_json() -> None:
+    assert Environment.from_dict(json.loads(json.dumps(HERE.to_dict()))) == HERE
+
+
+@pytest.mark.parametrize(
+    "values", [None, {}, {"versions": []}, {**HERE.to_dict(), "cpu": 3}, {"versions": {}}]
+)
+def test_an_environment_that_is_none_is_refused(values: object) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        Environment.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({}, ()),
+        ({"load_average": 9.0, "checkout": None, "memory_bytes": 1}, ()),
+        ({"versions": (("segdeploy", "9"), *HERE.versions[1:])}, ()),
+        ({"cpu": "Other CPU"}, ("processor: Example CPU / Other CPU",)),
+        ({"usable_cores": 2}, ("usable cores: 4 / 2",)),
+        ({"governor": ""}, ("clock governor: performance / none",)),
+        ({"clock_mhz": None}, ("clock range: (800, 3500) / none",)),
+        ({"gpus": ()}, (f"GPUs: {A100.describe()} / none",)),
+        ({"versions": HERE.versions[:2]}, ("torch: 2.13.0 / none",)),
+        (
+            {"os": "Other Linux", "python": "CPython 3.12"},
+            ("system: Example Linux / Other Linux", "Python: CPython 3.11.9 / CPython 3.12"),
+        ),
+    ],
+)
+def test_what_makes_speeds_incomparable_is_named(
+    change: dict[str, object], named: tuple[str, ...]
+) -> None:
+    assert differences(HERE, replace(HERE, **change)) == named
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_a_checkout_is_a_commit_and_whether_files_differ(tmp_path: Path) -> None:
+    def git(*arguments: str) -> str:
+        names = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        command = ["git", "-C", str(tmp_path), *names, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    assert find_checkout(tmp_path) is None
+    git("init", "-q")
+    assert find_checkout(tmp_path) is None  # nothing is committed yet
+    (tmp_path / "code.py").write_text("1\n")
+    git("add", "code.py")
+    git("commit", "-qm", "One")
+    clean = find_checkout(tmp_path)
+    (tmp_path / "code.py").write_text("2\n")
+    dirty = find_checkout(tmp_path)
+
+    assert clean == Checkout(git("rev-parse", "HEAD"), is_dirty=False)
+    assert dirty == replace(clean, is_dirty=True)
+    assert str(dirty) == f"{clean.commit[:12]} with changes"
+    (tmp_path / "inside").mkdir()
+    assert find_checkout(tmp_path / "inside") is None  # not our own checkout
+
+
+def test_the_range_of_the_clock_is_in_megahertz(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = (tmp_path / "min", tmp_path / "max")
+    monkeypatch.setattr(environment, "_CLOCK_RANGE", paths)
+
+    assert describe_environment().clock_mhz is None
+    for path, text in zip(paths, ("800000\n", "3500000\n"), strict=True):
+        path.write_text(text)
+    assert describe_environment().clock_mhz == (800, 3500)

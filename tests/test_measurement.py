@@ -30,7 +30,7 @@ def test_a_row_has_raw_times_and_what_is_read_off_them() -> None:
     assert found["p99_ms"] == pytest.approx(34.7)
     assert found["p999_ms"] == pytest.approx(34.97)
     assert found["verdict"] == "inconclusive"
-    assert "only 3 steps, wanted 20" in found["reasons"]
+    assert "too few steps: 3 of 20" in found["reasons"]
     assert row["derived"]["fps"] == pytest.approx(40)
     assert row["derived"]["peak_memory_mb"] == 900
     assert row["derived"]["agreement_percent"] == {"pytorch fp32": 99.5}

@@ -13,6 +13,8 @@ import pytest
 from segdeploy.errors import SegdeployError
 from segdeploy.timing import (
     Latency,
+    Timer,
+    check_timer,
     measure_in_turns,
     measure_latency,
     peak_memory_bytes,
@@ -25,7 +27,9 @@ def test_percentiles_interpolate_linearly() -> None:
 
     assert latency.p50_ms == pytest.approx(50.5)
     assert latency.p90_ms == pytest.approx(90.1)
+    assert latency.p95_ms == pytest.approx(95.05)
     assert latency.p99_ms == pytest.approx(99.01)
+    assert latency.p999_ms == pytest.approx(99.901)
 
 
 def test_fps_is_steps_by_their_sum_and_not_a_mean_of_rates() -> None:
@@ -164,3 +168,24 @@ def test_turns_go_round_and_one_thing_is_open_at_a_time() -> None:
 def test_turns_need_a_round() -> None:
     with pytest.raises(SegdeployError, match="0 rounds"):
         measure_in_turns([], rounds=0)
+
+
+def test_a_clock_has_a_cost_and_a_resolution() -> None:
+    times = iter(range(0, 10**9, 70))
+    coarse = iter([0] * 20_000 + [15_600_000] * 3)
+
+    assert check_timer(lambda: next(times)) == Timer(cost_ns=70, resolution_ns=70)
+    assert check_timer(lambda: next(coarse)) == Timer(cost_ns=0, resolution_ns=15_600_000)
+
+
+def test_the_clock_of_this_machine_passes_its_own_test() -> None:
+    found = check_timer()
+
+    assert found.cost_ns > 0
+    assert found.resolution_ns >= 1
+
+
+@pytest.mark.parametrize(("cost", "resolution"), [(-1, 1), (float("nan"), 1), (1, 0)])
+def test_impossible_clocks_are_refused(cost: float, resolution: int) -> None:
+    with pytest.raises(SegdeployError, match="a clock"):
+        Timer(cost, resolution)
