@@ -8,7 +8,7 @@ from pathlib import Path
 from segdeploy.artifacts import EnginePlan, Graph, Manifest, Store, request_hash
 from segdeploy.build_record import BuildRecord
 from segdeploy.compatibility import system_name
-from segdeploy.cuda import driver_problem
+from segdeploy.cuda import describe_gpu, driver_problem
 from segdeploy.datasets import find_facts
 from segdeploy.engine_options import EngineOptions, Hardware
 from segdeploy.environment import Gpu, query_gpus
@@ -84,8 +84,13 @@ def draw_blueprint(graph: Graph, runtime: Runtime, options: EngineOptions | None
 
 
 def building_gpu(runtime: Runtime) -> Gpu | None:
-    """The GPU that TensorRT builds for; TensorRT-RTX builds without one."""
-    return next(iter(query_gpus()[0]), None) if runtime is Runtime.TENSORRT else None
+    """The GPU that TensorRT builds for, which is CUDA's first; TensorRT-RTX builds without one."""
+    if runtime is not Runtime.TENSORRT:
+        return None
+    facts = describe_gpu(0)  # nvidia-smi may count in another order
+    known = next((gpu for gpu in query_gpus()[0] if gpu.name == facts.name), None)
+    driver, memory = (known.driver, known.memory_bytes) if known else ("", None)
+    return Gpu(facts.name, driver, facts.compute_capability, memory)
 
 
 def build_tensorrt(

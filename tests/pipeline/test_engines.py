@@ -8,7 +8,7 @@ from tensorrt_double import TensorRT
 
 from segdeploy.artifacts import EnginePlan, Store, sha256_of
 from segdeploy.compatibility import system_name
-from segdeploy.cuda import driver_problem
+from segdeploy.cuda import GpuFacts, driver_problem
 from segdeploy.engine import builder
 from segdeploy.engine_options import EngineOptions, Hardware
 from segdeploy.environment import Gpu
@@ -153,7 +153,10 @@ def test_tensorrt_keeps_kernel_times_and_says_on_which_gpu_it_built(
         monkeypatch.setattr(module, "load_library", lambda _runtime: double)
     monkeypatch.setattr(builder, "require_driver", lambda _what: None)
     monkeypatch.setattr(plans, "_require_tensorrt", lambda: None)
-    monkeypatch.setattr(plans, "query_gpus", lambda: ((gpu,), ""))
+    other = Gpu("an older GPU", gpu.driver, "7.5", None)
+    monkeypatch.setattr(plans, "query_gpus", lambda: ((other, gpu), ""))
+    facts = GpuFacts(gpu.name, gpu.compute_capability)
+    monkeypatch.setattr(plans, "describe_gpu", lambda number: facts)
     graph, cache = (
         exported(Method.FCN),
         tmp_path / "timing/NVIDIA-A100-PCIE-40GB-8.0-10.16.1.11.cache",
