@@ -82,6 +82,19 @@ def describe_gpu(index: int) -> GpuFacts:
     return GpuFacts(name.value.decode(errors="replace"), ".".join(capability))
 
 
+def bus_id(index: int) -> str:
+    """PCI address of the GPU that CUDA calls `index`, by which NVML and nvidia-smi know it.
+
+    Raises:
+        SegdeployError: there is no such GPU.
+    """
+    device, text = ctypes.c_int(), ctypes.create_string_buffer(32)
+    call_driver("cuInit", 0)
+    call_driver("cuDeviceGet", ctypes.byref(device), index)
+    call_driver("cuDeviceGetPCIBusId", text, len(text), device)
+    return text.value.decode()
+
+
 def call_driver(name: str, *arguments: Any, ready: bool = True) -> bool:
     """Call a function of the CUDA driver; False if it answers "not ready", where that may be.
 

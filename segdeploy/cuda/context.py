@@ -42,9 +42,9 @@ class PrimaryContext:
 class Event:
     """A mark on a stream, made in the current context; streams are handles, as integers."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, timed: bool = False) -> None:
         self._event = ctypes.c_void_p()
-        call_driver("cuEventCreate", ctypes.byref(self._event), DISABLE_TIMING)
+        call_driver("cuEventCreate", ctypes.byref(self._event), 0 if timed else DISABLE_TIMING)
 
     def record(self, stream: int) -> None:
         """Move the mark behind all that is on the stream now."""
@@ -57,6 +57,12 @@ class Event:
     def wait(self) -> None:
         """Block until the mark has passed."""
         call_driver("cuEventSynchronize", self._event)
+
+    def ms_since(self, earlier: "Event") -> float:
+        """Milliseconds of the GPU between two timed marks that have passed."""
+        found = ctypes.c_float()
+        call_driver("cuEventElapsedTime", ctypes.byref(found), earlier._event, self._event)
+        return found.value
 
     def has_passed(self) -> bool:
         """Whether all before the mark has run."""

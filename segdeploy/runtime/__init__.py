@@ -4,11 +4,19 @@ from typing import assert_never
 
 from segdeploy.artifacts import Artifact, EnginePlan, Graph, Manifest
 from segdeploy.errors import SegdeployError, needs
-from segdeploy.runtime.session import Engine, Provider, RunOptions, Session
+from segdeploy.runtime.session import Engine, Provider, RunOptions, Session, Splitting
 from segdeploy.runtime.shared import SharedEngine
 from segdeploy.spec import CPU, Device, Runtime
 
-__all__ = ["Engine", "Provider", "RunOptions", "Session", "open_engine", "open_session"]
+__all__ = [
+    "Engine",
+    "Provider",
+    "RunOptions",
+    "Session",
+    "Splitting",
+    "open_engine",
+    "open_session",
+]
 USUAL = RunOptions()
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -88,6 +88,23 @@ class Session(Protocol):
         trace: TracebackType | None,
     ) -> None:
         """Close it."""
+
+
+class Split(NamedTuple):
+    """What `run` returns, and the GPU's milliseconds for each part of the way."""
+
+    result: NDArray[Any]
+    upload_ms: float
+    compute_ms: float
+    download_ms: float
+
+
+@runtime_checkable
+class Splitting(Protocol):
+    """A session that can tell the copies from the work between them."""
+
+    def split(self, images: Images) -> Split:
+        """`run`, with the time of each part by events of the GPU."""
 
 
 class Engine(Protocol):

@@ -53,6 +53,10 @@ class FakeDriver:
             case "cuDeviceGetAttribute":
                 gpu = self.gpus[arguments[2].value - 70]
                 arguments[0]._obj.value = gpu[1 + CAPABILITY.index(arguments[1])]
+            case "cuDeviceGetPCIBusId":
+                arguments[0].value = b"0000:%02X:00.0" % (arguments[2].value - 70 + 0x3B)
+            case "cuEventElapsedTime":
+                arguments[0]._obj.value = 2.5
             case _ if name in MADE:
                 arguments[0]._obj.value = MADE[name]
         return 0

@@ -110,3 +110,15 @@ def test_an_event_behind_work_that_failed_is_an_error(driver):
 
     with pytest.raises(SegdeployError, match="cuEventQuery: CUDA_ERROR_INVALID_CONTEXT"):
         event.has_passed()
+
+
+def test_timed_events_say_how_long_the_gpu_took(driver):
+    before, after = Event(timed=True), Event(timed=True)
+
+    assert after.ms_since(before) == 2.5
+
+    assert driver.calls == [
+        ("cuEventCreate", 0),
+        ("cuEventCreate", 0),
+        ("cuEventElapsedTime", EVENT, EVENT),
+    ]

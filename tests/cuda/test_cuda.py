@@ -5,7 +5,7 @@ import ctypes
 import pytest
 
 from segdeploy import cuda
-from segdeploy.cuda import GpuFacts, call_driver, describe_gpu
+from segdeploy.cuda import GpuFacts, bus_id, call_driver, describe_gpu
 from segdeploy.errors import SegdeployError
 
 
@@ -118,3 +118,12 @@ def test_an_error_is_no_answer_where_not_ready_is_one(driver):
 def test_a_call_without_a_driver_says_that_there_is_none(no_driver):
     with pytest.raises(SegdeployError, match=f"no NVIDIA driver .{no_driver}"):
         call_driver("cuInit", 0)
+
+
+def test_a_gpu_has_an_address_that_other_programs_know(driver):
+    assert bus_id(1) == "0000:3C:00.0"
+
+    driver.statuses["cuDeviceGet"] = 100
+
+    with pytest.raises(SegdeployError, match="CUDA_ERROR_NO_DEVICE"):
+        bus_id(9)

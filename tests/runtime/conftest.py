@@ -34,6 +34,7 @@ class Ticket:
 
     stream: int
     has_passed: bool = False
+    passed_ms: int = 0
 
 
 @dataclass
@@ -48,6 +49,7 @@ class World:
     capturing: list[Callable[[], None]] | None = None
     open_parts: set[str] = field(default_factory=set)
     made: int = 0
+    now_ms: int = 0  # each copy takes one, each execution five
 
     def name(self, kind: str) -> tuple[int, str]:
         assert self.current, f"{kind} was made while no GPU was current"
@@ -65,7 +67,7 @@ class World:
         while not ticket.has_passed:
             first = self.streams[ticket.stream].popleft()
             if isinstance(first, Ticket):
-                first.has_passed = True
+                first.has_passed, first.passed_ms = True, self.now_ms
             else:
                 first()
 
@@ -109,6 +111,7 @@ class SimulatedBuffer:
         def copy() -> None:
             np.copyto(target, source)
             self.on_their_way -= 1
+            self.world.now_ms += 1
 
         self.on_their_way += 1
         self.world.put(stream.handle, copy)
@@ -164,8 +167,9 @@ class SimulatedGpu:
 class SimulatedEvent:
     world: World  # set by the fixture
 
-    def __init__(self) -> None:
+    def __init__(self, *, timed: bool = False) -> None:
         self.part = self.world.name("event")[1]
+        self.timed = timed
         self.ticket: Ticket | None = None
 
     def record(self, stream: int) -> None:
@@ -178,6 +182,14 @@ class SimulatedEvent:
     def wait(self) -> None:
         if self.ticket is not None:
             self.world.run_until(self.ticket)
+
+    def ms_since(self, earlier: "SimulatedEvent") -> float:
+        for event in (self, earlier):
+            assert event.timed, "an event that keeps no time was asked for it"
+            assert event.has_passed(), "the time was asked for before the mark had passed"
+        assert self.ticket is not None
+        assert earlier.ticket is not None
+        return float(self.ticket.passed_ms - earlier.ticket.passed_ms)
 
     def has_passed(self) -> bool:
         return self.ticket is None or self.ticket.has_passed
@@ -227,6 +239,7 @@ class SimulatedContext:
             assert self.ready_profile == self.profile, "executed before the profile was there"
             assert number == self.ended + 1 or number <= self.ended, "executions overlapped"
             self.ended = max(self.ended, number)
+            self.world.now_ms += 5
             np.copyto(self.world.memory[labels], self.world.memory[image][..., 0])
 
         self.world.put(stream, compute)

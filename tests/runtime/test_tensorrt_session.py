@@ -30,6 +30,31 @@ def test_a_batch_goes_through_the_engine(session: Session) -> None:
     np.testing.assert_array_equal(session.run(images), images[..., 0])
 
 
+def test_the_copies_are_told_from_the_work_between_them(session: Session) -> None:
+    (images,) = batches((2, 4, 6))
+    session.run(images)
+
+    found = session.split(images)
+
+    np.testing.assert_array_equal(found.result, images[..., 0])
+    assert (found.upload_ms, found.compute_ms, found.download_ms) == (1, 5, 1)  # as simulated
+
+
+def test_a_split_leaves_no_event_behind_and_is_a_use(session: Session, world: Any) -> None:
+    (images,) = batches((1, 4, 6))
+    session.split(images)
+    before = set(world.open_parts)
+
+    session.split(images)
+
+    assert world.open_parts == before
+    with pytest.raises(SegdeployError, match="are float32"):
+        session.split(images.astype(np.float32))
+    session.close()
+    with pytest.raises(SegdeployError, match="closed"):
+        session.split(images)
+
+
 def test_a_result_outlives_the_next_run(session: Session) -> None:
     first, second = batches((1, 4, 6), (1, 4, 6))
 
