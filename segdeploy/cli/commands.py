@@ -1,25 +1,21 @@
 """The commands: each parses, calls one function and prints. Heavy modules are imported inside."""
 
-import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from segdeploy.cli import printing
+from segdeploy.cli.bench import bench
 from segdeploy.cli.building import build_engine
 from segdeploy.cli.calibration import calibrate
 from segdeploy.cli.doctor import doctor
 from segdeploy.cli.inspection import inspect
 from segdeploy.cli.options import (
-    DATA,
     DEFAULT_MODEL,
     STORE,
-    Calibration,
     Checkpoint,
     Crop,
-    Data,
     DeviceName,
     Json,
     Model,
@@ -30,7 +26,6 @@ from segdeploy.cli.options import (
     Tta,
     Tuned,
     parse_batch,
-    parse_list,
     parse_mode,
     parse_size,
 )
@@ -178,64 +173,7 @@ def predict(
     printing.show_json(paths) if json else print("\n".join(paths))
 
 
-@app.command(epilog="Example: segdeploy bench demo --precision fp32,int8 --report report.md")
-def bench(
-    subjects: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[MODEL|ARTIFACT]...", help="Default: the data set's models."),
-    ] = None,
-    dataset: Annotated[str, typer.Option(help="cityscapes, ade20k, camvid, demo or a folder.")] = (
-        "demo"
-    ),
-    data: Data = DATA,
-    checkpoint: Checkpoint = None,
-    precision: Annotated[str, typer.Option(metavar="LIST", help="fp32, fp16, int8.")] = "fp32",
-    calibration: Calibration = None,
-    runtime: Annotated[str, typer.Option(metavar="LIST", help="Such as onnxruntime,pytorch.")] = (
-        "onnxruntime,pytorch"
-    ),
-    device: DeviceName = None,
-    rebuild: Rebuild = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Score the first N images only.")] = None,
-    speed_only: Annotated[bool, typer.Option("--speed-only", help="fps without the data.")] = False,
-    mode: ModeName = Passage.WHOLE,
-    crop: Crop = None,
-    stride: Stride = None,
-    tta: Tta = False,
-    json: Annotated[Path | None, typer.Option(metavar="F", help="Write the rows as JSON.")] = None,
-    report: Annotated[Path | None, typer.Option(metavar="F.md", help="Write a page.")] = None,
-) -> None:
-    """Measure fps and mIoU of the same artifact, beside PyTorch and the reference row."""
-    from segdeploy.bench.measure import BenchOptions
-    from segdeploy.bench.run import Comparison, compare
-    from segdeploy.report_page import terminal_table
-
-    made = compare(
-        Comparison(
-            subjects=tuple(subjects or ()),
-            checkpoint=checkpoint,
-            precisions=parse_list(precision, Precision, "--precision"),
-            runtimes=parse_list(runtime, Runtime, "--runtime"),
-            calibration=calibration,
-            command=" ".join(["segdeploy", *sys.argv[1:]]),
-            created=datetime.now(UTC).date().isoformat(),
-        ),
-        BenchOptions(
-            dataset=dataset,
-            data=data,
-            limit=limit,
-            speed_only=speed_only,
-            device=device,
-            rebuild=rebuild,
-            mode=parse_mode(mode, crop, stride, tta=tta),
-            store=STORE,
-        ),
-        json_path=json,
-        report_path=report,
-    )
-    printing.show_table(terminal_table(made))
-
-
+app.command(epilog="Example: segdeploy bench demo --precision fp32,int8 --report report.md")(bench)
 app.command(epilog="Example: segdeploy inspect artifacts/demo/fp32.onnx")(inspect)
 
 app.command(epilog="Example: segdeploy doctor --json")(doctor)

@@ -1,0 +1,84 @@
+"""`segdeploy bench`: speed and accuracy of the same artifact."""
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segdeploy.cli import printing
+from segdeploy.cli.options import (
+    DATA,
+    STORE,
+    Calibration,
+    Checkpoint,
+    Crop,
+    Data,
+    DeviceName,
+    ModeName,
+    Passage,
+    Rebuild,
+    Stride,
+    Tta,
+    parse_list,
+    parse_mode,
+)
+from segdeploy.spec import Precision, Runtime
+
+
+def bench(
+    subjects: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[MODEL|ARTIFACT]...", help="Default: the data set's models."),
+    ] = None,
+    dataset: Annotated[str, typer.Option(help="cityscapes, ade20k, camvid, demo or a folder.")] = (
+        "demo"
+    ),
+    data: Data = DATA,
+    checkpoint: Checkpoint = None,
+    precision: Annotated[str, typer.Option(metavar="LIST", help="fp32, fp16, int8.")] = "fp32",
+    calibration: Calibration = None,
+    runtime: Annotated[str, typer.Option(metavar="LIST", help="Such as onnxruntime,pytorch.")] = (
+        "onnxruntime,pytorch"
+    ),
+    device: DeviceName = None,
+    rebuild: Rebuild = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Score the first N images only.")] = None,
+    speed_only: Annotated[bool, typer.Option("--speed-only", help="fps without the data.")] = False,
+    mode: ModeName = Passage.WHOLE,
+    crop: Crop = None,
+    stride: Stride = None,
+    tta: Tta = False,
+    json: Annotated[Path | None, typer.Option(metavar="F", help="Write the rows as JSON.")] = None,
+    report: Annotated[Path | None, typer.Option(metavar="F.md", help="Write a page.")] = None,
+) -> None:
+    """Measure fps and mIoU of the same artifact, beside PyTorch and the reference row."""
+    from segdeploy.bench.measure import BenchOptions
+    from segdeploy.bench.run import Comparison, compare
+    from segdeploy.report_page import terminal_table
+
+    made = compare(
+        Comparison(
+            subjects=tuple(subjects or ()),
+            checkpoint=checkpoint,
+            precisions=parse_list(precision, Precision, "--precision"),
+            runtimes=parse_list(runtime, Runtime, "--runtime"),
+            calibration=calibration,
+            command=" ".join(["segdeploy", *sys.argv[1:]]),
+            created=datetime.now(UTC).date().isoformat(),
+        ),
+        BenchOptions(
+            dataset=dataset,
+            data=data,
+            limit=limit,
+            speed_only=speed_only,
+            device=device,
+            rebuild=rebuild,
+            mode=parse_mode(mode, crop, stride, tta=tta),
+            store=STORE,
+        ),
+        json_path=json,
+        report_path=report,
+    )
+    printing.show_table(terminal_table(made))
