@@ -1,4 +1,4 @@
-"""Compiled loops that count how often each magnitude occurs, channel by channel."""
+"""Compiled loops that count: magnitudes channel by channel, pairs of labels pixel by pixel."""
 
 import numba
 import numpy as np
@@ -61,3 +61,26 @@ def count_magnitudes(
                 if found:  # a page of zeros that is left alone takes no memory
                     counts[sign, channel, column] += found
     return finite
+
+
+@numba.njit(nogil=True, cache=True)
+def count_pairs(
+    truth: NDArray[np.uint8], prediction: NDArray[np.uint8], counts: NDArray[np.int64]
+) -> None:
+    """Add how often each label of one map meets each label of another.
+
+    Neighbours are mostly equal: a run of equal pairs is added at once.
+
+    Args:
+        truth: (pixels,).
+        prediction: (pixels,).
+        counts: (65536,), by 256 times the first label plus the second.
+    """
+    last, run = np.int64(0), np.int64(0)
+    for pixel in range(truth.shape[0]):
+        pair = np.int64(truth[pixel]) << np.int64(8) | np.int64(prediction[pixel])
+        if pair != last:
+            counts[last] += run
+            last, run = pair, np.int64(0)
+        run += np.int64(1)
+    counts[last] += run

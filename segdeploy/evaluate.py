@@ -1,7 +1,8 @@
 """Accuracy: a predictor over a data set, counted pixel by pixel."""
 
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from segdeploy.datasets import Dataset, Sample
 from segdeploy.errors import SegdeployError
@@ -9,23 +10,53 @@ from segdeploy.metrics import ConfusionMatrix
 from segdeploy.progress import track
 from segdeploy.spec import Image, LabelMap, Size
 
+BEHIND = 2  # label maps that wait to be counted: memory is bounded
+
 Predict = Callable[[Image], LabelMap]  # an image at its own size to labels at that size
 
 
-def evaluate(predict: Predict, dataset: Dataset, *, limit: int | None = None) -> ConfusionMatrix:
-    """Count the predictions of every image, or of the first `limit`, against the ground truth."""
+def evaluate(
+    predict: Predict,
+    dataset: Dataset,
+    *,
+    limit: int | None = None,
+    watch: Callable[[int, LabelMap], None] | None = None,
+) -> ConfusionMatrix:
+    """Count the predictions of every image, or of the first `limit`, against the ground truth.
+
+    One image is decoded ahead, and the last ones are counted, each in a thread of its own.
+
+    Args:
+        predict: called in this thread, in order.
+        dataset: with annotations.
+        limit: of images.
+        watch: is given each label map with its place, in order, in the thread that counts.
+    """
     if limit is not None and limit < 1:
         raise SegdeployError(f"limit of {limit} images; wanted at least 1")
     images = len(dataset) if limit is None else min(limit, len(dataset))
     total = ConfusionMatrix.zeros(len(dataset.classes))
-    for sample in track(_decode_ahead(dataset, images), f"evaluating on {dataset.name}", images):
-        prediction = predict(sample.image)
-        if prediction.shape != sample.labels.shape:
-            raise SegdeployError(
-                f"{dataset.name} {sample.id}: the prediction is {Size(*prediction.shape)}, "
-                f"the ground truth {Size(*sample.labels.shape)}"
-            )
-        total += ConfusionMatrix.from_labels(sample.labels, prediction, total.classes)
+
+    def count(index: int, truth: LabelMap, prediction: LabelMap) -> ConfusionMatrix:
+        if watch is not None:
+            watch(index, prediction)
+        return ConfusionMatrix.from_labels(truth, prediction, total.classes)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="count") as thread:
+        counted: deque[Future[ConfusionMatrix]] = deque()
+        samples = track(_decode_ahead(dataset, images), f"evaluating on {dataset.name}", images)
+        for index, sample in enumerate(samples):
+            prediction = predict(sample.image)
+            if prediction.shape != sample.labels.shape:
+                raise SegdeployError(
+                    f"{dataset.name} {sample.id}: the prediction is {Size(*prediction.shape)}, "
+                    f"the ground truth {Size(*sample.labels.shape)}"
+                )
+            counted.append(thread.submit(count, index, sample.labels, prediction))
+            if len(counted) > BEHIND:
+                total += counted.popleft().result()
+        for last in counted:
+            total += last.result()
     return total
 
 

@@ -6,6 +6,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from segdeploy.errors import needs
 from segdeploy.spec import IGNORE, LabelMap
 
 Scores = NDArray[np.float64]  # (C,), fractions of 1; NaN: nothing to divide by
@@ -42,12 +43,17 @@ class ConfusionMatrix:
             )
         if truth.dtype != np.uint8 or prediction.dtype != np.uint8:
             raise ValueError(f"labels are {truth.dtype} and {prediction.dtype}; wanted uint8")
-        side = classes + 1
-        column = np.minimum(np.arange(256), classes)
-        row = column * side
-        row[IGNORE] = side * side  # a row of its own, cut off below
-        cells = np.bincount((row[truth] + column[prediction]).ravel(), minlength=(side + 1) * side)
-        return cls(cells[: side * side].reshape(side, side).astype(np.int64, copy=False))
+        with needs("numba", extra="onnxruntime"):
+            from segdeploy.counting import count_pairs
+        pairs = np.zeros(256 * 256, np.int64)
+        count_pairs(
+            np.ascontiguousarray(truth).ravel(), np.ascontiguousarray(prediction).ravel(), pairs
+        )
+        known = np.delete(pairs.reshape(256, 256), IGNORE, axis=0)
+        counts = np.zeros((classes + 1, 256), np.int64)
+        counts[:classes], counts[classes] = known[:classes], known[classes:].sum(axis=0)
+        outside = counts[:, classes:].sum(axis=1, keepdims=True)
+        return cls(np.hstack([counts[:, :classes], outside]))
 
     @property
     def classes(self) -> int:

@@ -134,3 +134,48 @@ def test_an_error_of_the_predictor_comes_through():
 def test_a_prediction_of_another_size_is_refused_and_the_image_named():
     with pytest.raises(SegdeployError, match=r"memory image-0: the prediction is 6x4, .* 6x8"):
         evaluate(lambda image: image[:, ::2, 0], InMemory())
+
+
+def test_label_maps_are_seen_in_order_and_not_by_the_predicting_thread():
+    seen = []
+
+    def watch(index, labels):
+        seen.append((index, int(labels[0, 0]), threading.get_ident()))
+
+    evaluate(lambda image: image[..., 0], InMemory(), watch=watch)
+
+    dataset = InMemory()
+    assert [(k, label) for k, label, _ in seen] == [
+        (k, int(dataset.load_image(k)[0, 0, 0])) for k in range(5)
+    ]
+    assert threading.get_ident() not in {thread for *_, thread in seen}
+
+
+def test_an_image_is_predicted_while_the_one_before_it_is_counted():
+    counting, predicting = threading.Event(), threading.Event()
+
+    def watch(index, labels):
+        if index == 0:
+            counting.set()
+            assert predicting.wait(10)
+
+    first = InMemory().load_image(0)
+
+    def predict(image):
+        if not np.array_equal(image, first):
+            assert counting.wait(10)
+            predicting.set()
+        return image[..., 0]
+
+    matrix = evaluate(predict, InMemory(), watch=watch)
+
+    assert predicting.is_set()
+    assert matrix.miou() == 1.0
+
+
+def test_an_error_while_counting_comes_through():
+    def watch(index, labels):
+        raise SegdeployError("the disk is full")
+
+    with pytest.raises(SegdeployError, match="the disk is full"):
+        evaluate(lambda image: image[..., 0], InMemory(), watch=watch)

@@ -153,3 +153,27 @@ def test_labels_of_another_kind_are_refused(prediction):
 def test_matrices_of_different_class_sets_do_not_add_up():
     with pytest.raises(ValueError, match="do not add up"):
         ConfusionMatrix.zeros(2) + ConfusionMatrix.zeros(3)
+
+
+@pytest.mark.parametrize("classes", [1, 3, 19, 150, 255])
+@pytest.mark.parametrize("coarse", [1, 7])
+def test_counts_are_those_of_a_plain_count(classes, coarse):
+    dice = np.random.default_rng(classes)
+    truth, found = dice.integers(0, 256, (2, 40, 30), np.uint8).repeat(coarse, 2)
+    row = np.minimum(truth, classes)
+    expected = np.zeros((classes + 1, classes + 1), np.int64)
+    known = truth != 255
+    np.add.at(expected, (row[known], np.minimum(found, classes)[known]), 1)
+
+    counts = ConfusionMatrix.from_labels(truth, found, classes).counts
+
+    np.testing.assert_array_equal(counts, expected)
+
+
+def test_maps_that_are_views_are_counted_as_they_look():
+    truth = np.random.default_rng(0).integers(0, 3, (8, 8), np.uint8)
+
+    matrix = ConfusionMatrix.from_labels(truth[::2].T, truth[::2].T.copy(), 3)
+
+    assert matrix.aacc() == 1.0
+    assert matrix.counts.sum() == 32

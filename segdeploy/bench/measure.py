@@ -1,6 +1,5 @@
 """One measurement: an artifact, in a process of its own, timed and then scored."""
 
-import itertools
 import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -11,6 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from segdeploy.artifacts import Manifest, Store, sha256_of
+from segdeploy.bench.agreement import LabelWatch
+from segdeploy.bench.boundaries import Workload, decoding, time_boundaries
 from segdeploy.datasets import Dataset, facts
 from segdeploy.datasets.scenes import draw_scene
 from segdeploy.errors import SegdeployError
@@ -25,14 +26,12 @@ from segdeploy.pipeline.protocol import (
     open_evaluation,
     predictor,
 )
-from segdeploy.pipeline.segment import Opening, open_named, segment_input
+from segdeploy.pipeline.segment import Opening, open_named
 from segdeploy.pipeline.source import resolve_source
 from segdeploy.runtime import RunOptions, Session
 from segdeploy.spec import CPU, Device, Image, LabelMap, Output, Runtime, Size
-from segdeploy.timing import measure_latency, peak_memory_bytes
+from segdeploy.timing import check_timer, peak_memory_bytes
 
-STEPS = 195  # timed by mmseg's tools/benchmark.py, after 5 of warm-up
-WARMUP = 5
 PICTURES = 3  # images of the data set that a report shows
 PICTURE_WIDTH = 512  # pixels of one panel
 
@@ -50,7 +49,7 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True)
 class BenchOptions:
-    """On what, and for how long; `max_seconds` bounds the timing of one subject."""
+    """On what, and for how long; `max_seconds` bounds `mmseg`, the other boundaries take less."""
 
     dataset: str
     data: Path = Path("data")
@@ -62,6 +61,7 @@ class BenchOptions:
     threads: int = 0
     max_seconds: float = 60.0
     pictures: bool = False
+    labels: Path | None = None  # a folder in which rows keep label maps for those that follow
     store: Store = field(default_factory=Store)
 
     def open(self) -> tuple[Dataset, str]:
@@ -97,28 +97,23 @@ def measure(subject: Subject, options: BenchOptions) -> Outcome:
 
 
 def _measure(subject: Subject, options: BenchOptions) -> Outcome:
+    timer, path = check_timer(), subject.artifact
     with _open(subject, options) as session:
         manifest = session.manifest
         _check_batch(manifest)
         check_mode(manifest, options.mode)
         dataset = None if options.speed_only else _dataset_for(manifest, options)
         inputs = _timed_inputs(manifest, dataset, subject, options)
-        turns = itertools.cycle(inputs)
-        latency = measure_latency(
-            lambda: segment_input(session, *next(turns), options.mode),
-            warmup=WARMUP,
-            steps=STEPS,
-            max_seconds=options.max_seconds,
-        )
+        boundaries = _time(session, dataset, inputs, options)
         peak = peak_memory_bytes()  # of inference: before anything is scored
+        runtime = manifest.runtime or (Runtime.ONNXRUNTIME if path else Runtime.PYTORCH)
         scored = None if manifest.is_random else dataset
         predict = predictor(session, dataset.scale if dataset else None, options.mode)
-        matrix = evaluate(predict, scored, limit=options.limit) if scored else None
+        watch = _watch(manifest, runtime, options)
+        matrix = evaluate(predict, scored, limit=options.limit, watch=watch) if scored else None
         pictures: tuple[LabelMap, ...] = ()
         if dataset is not None and options.pictures:
             pictures = tuple(predict(dataset.load_image(k)) for k in _shown(dataset))
-    path = subject.artifact
-    runtime = manifest.runtime or (Runtime.ONNXRUNTIME if path else Runtime.PYTORCH)
     measurement = Measurement(
         model=manifest.model,
         title=_title(manifest, options.mode),
@@ -126,7 +121,7 @@ def _measure(subject: Subject, options: BenchOptions) -> Outcome:
         runtime=runtime,
         device=session.device,
         output=manifest.output,
-        boundaries={Boundary.MMSEG: Timing(latency=latency)},
+        boundaries=boundaries,
         resolution=_resolution([Size(*fitted.shape[:2]) for fitted, _ in inputs], options.mode),
         mode=str(options.mode),
         weights=manifest.checkpoint if manifest.is_random else TRAINED,
@@ -140,7 +135,9 @@ def _measure(subject: Subject, options: BenchOptions) -> Outcome:
         tally=Tally.of(matrix, manifest.classes.names, _image_count(scored, options.limit))
         if matrix and scored
         else None,
+        agreement=watch.agreement() if matrix and watch else (),
         peak_memory_bytes=peak,
+        timer=timer,
         note="" if matrix else "mIoU was not measured",
     )
     return Outcome(measurement, pictures)
@@ -164,6 +161,35 @@ def _open(subject: Subject, options: BenchOptions) -> Session:
         device=options.device or CPU,
         threads=options.threads,
     )
+
+
+def _time(
+    session: Session,
+    dataset: Dataset | None,
+    inputs: Sequence[tuple[Image, Size]],
+    options: BenchOptions,
+) -> dict[Boundary, Timing]:
+    if dataset is None:
+        images = (image for image, _ in inputs)
+    else:
+        images = (dataset.load_image(k) for k in range(len(inputs)))
+    with decoding(dataset, images) as load:
+        work = Workload(
+            inputs=inputs,
+            load=load,
+            scale=dataset.scale if dataset else None,
+            mode=options.mode,
+            max_seconds=options.max_seconds,
+        )
+        return time_boundaries(session, work)
+
+
+def _watch(manifest: Manifest, runtime: Runtime, options: BenchOptions) -> LabelWatch | None:
+    """Of rows of one checkpoint only: others have no labels in common."""
+    if options.labels is None:
+        return None
+    folder = options.labels / (manifest.checkpoint_sha256 or manifest.model)
+    return LabelWatch(folder, (runtime, manifest.precision))
 
 
 def _check_batch(manifest: Manifest) -> None:

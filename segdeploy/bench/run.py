@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from segdeploy.artifacts import writing
 from segdeploy.bench.measure import BenchOptions, Outcome, Subject, measure, write_pictures
@@ -54,7 +55,9 @@ def compare(
     environment = describe_environment()  # first, so that the load it shows is that of others
     options = replace(options, threads=environment.usable_cores, pictures=report_path is not None)
     subjects = [s for name in _names(comparison, options) for s in _plan(name, comparison, options)]
-    outcomes = [measure(subject, options) for subject in dict.fromkeys(subjects)]
+    with TemporaryDirectory(prefix="segdeploy-") as folder:
+        options = replace(options, labels=Path(folder))
+        outcomes = [measure(subject, options) for subject in dict.fromkeys(subjects)]
     report = Report(
         measurements=tuple(outcome.measurement for outcome in outcomes),
         environment=environment,

@@ -14,10 +14,11 @@ from segdeploy.errors import SegdeployError
 from segdeploy.evaluate import evaluate
 from segdeploy.graph import OPSET, save_graph
 from segdeploy.images import write_png
+from segdeploy.measurement import Boundary
 from segdeploy.pipeline.modes import Mode
 from segdeploy.pipeline.segment import read_artifact, segment
 from segdeploy.runtime import open_session
-from segdeploy.spec import ClassSet, Method, Output, Runtime, Size
+from segdeploy.spec import ClassSet, Method, Output, Precision, Runtime, Size
 
 SIZE = Size(40, 56)
 MANIFEST = Manifest(
@@ -107,7 +108,24 @@ def test_scores_are_of_the_images_that_were_asked_for(tmp_path, dataset):
     assert (every.resolution, every.mode) == ("40x56", "whole")
     assert (every.threads, every.batch) == (1, 1)
     assert len(every.latency.steps_ms) == 195
+    assert list(every.boundaries) == list(Boundary)
+    assert every.timer is not None
+    assert every.timer.cost_ns > 0
     assert [labels.shape for labels in outcome.pictures] == [SIZE] * 3
+
+
+@pytest.mark.slow
+def test_a_row_says_how_many_labels_are_those_of_the_row_before(tmp_path, dataset):
+    int8 = replace(MANIFEST, precision=Precision.INT8)
+    options = BenchOptions(dataset=str(dataset), threads=1, labels=tmp_path / "kept", limit=2)
+
+    first = measure(Subject(artifact=write_graph(tmp_path / "a.onnx", MANIFEST)), options)
+    second = measure(Subject(artifact=write_graph(tmp_path / "b.onnx", int8)), options)
+
+    assert first.measurement.agreement == ()
+    (found,) = second.measurement.agreement
+    assert (found.runtime, found.precision) == (Runtime.ONNXRUNTIME, Precision.FP32)
+    assert (found.pixels, found.percent) == (2 * 40 * 56, 100)
 
 
 @pytest.mark.slow
