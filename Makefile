@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/segdeploy
 
-.PHONY: demo test check format lint types floors test-gpu clean
+.PHONY: demo test check format lint types floors test-gpu cpp-headers cpp-check clean
 
 demo: $(VENV)/default  ## export, calibrate, quantize, compile and measure the demo model
 	$(RUN) export demo
@@ -13,6 +13,7 @@ demo: $(VENV)/default  ## export, calibrate, quantize, compile and measure the d
 	@echo "The report is artifacts/demo/report.md, its pictures are beside it."
 
 test: lint types floors  ## what CI runs: lint, types, floors and every test
+	-test -d $(VENV)/cpp-headers/usr || $(MAKE) cpp-headers  # without them the tests of cpp/ are skipped
 	$(BIN)/pytest -n auto --dist loadgroup
 
 check: lint types floors  ## the same without the slow tests, while you work
@@ -28,6 +29,11 @@ floors: $(VENV)/dev
 	$(BIN)/lint-imports
 test-gpu: $(VENV)/dev  ## a skip for want of a GPU is a failure here
 	SEGDEPLOY_REQUIRE=gpu,trt $(BIN)/pytest
+
+cpp-headers:  ## what cpp/ is built with, from Debian's packages; needs no root
+	cpp/ci/headers.sh $(VENV)/cpp-headers
+cpp-check:  ## sanitizers, the fuzzers, clang-format and clang-tidy on cpp/; needs clang
+	cpp/ci/check.sh $(VENV)/cpp-headers/usr/include
 
 # One stamp per extra, made again when the requirements change.
 $(VENV)/%: pyproject.toml constraints.txt

@@ -1,0 +1,36 @@
+// The caller's views: checked, copied in and out.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "segdeploy/segdeploy.hpp"
+
+namespace segdeploy::detail {
+
+struct Batch {
+  int count = 0;
+  Size size;
+
+  bool operator==(const Batch& other) const {
+    return count == other.count && size.height == other.size.height &&
+           size.width == other.size.width;
+  }
+  std::size_t pixels() const;
+  std::string text() const;  // of the images: 1x512x1024x3
+};
+
+// Throws an Error: a view cannot be read, or the images are not of one size.
+Batch check_images(const Image* images, std::size_t count);
+
+// The same of images that lie one behind the other without gaps.
+Batch check_packed(const void* images, std::size_t count, Size size);
+
+// Throws an Error: a view cannot be written, or is not as large as its image.
+void check_labels(const LabelMap* labels, const Batch& batch);
+
+void copy_image(const Image& image, std::uint8_t* rgb);  // without gaps
+void copy_labels(const std::uint8_t* labels, const LabelMap& to);
+
+}  // namespace segdeploy::detail

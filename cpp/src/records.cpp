@@ -1,0 +1,145 @@
+#include "records.hpp"
+
+#include <algorithm>
+
+#include "words.hpp"
+
+namespace segdeploy::detail {
+namespace {
+
+constexpr std::size_t SHOWN = 60;  // code points of a wrong value
+constexpr int DEEPEST_SHOWN = 20;  // levels of a wrong value; by then SHOWN are long passed
+
+void check_value(const Type& type, const Json& value, std::string_view where);
+
+void append_text(const Json& value, int depth, std::string& out) {
+  if (depth == DEEPEST_SHOWN) {
+    out += "...";
+  } else if (value.is_null()) {
+    out += "None";
+  } else if (value.is_boolean()) {
+    out += value.get<bool>() ? "True" : "False";
+  } else if (value.is_string()) {
+    out += in_quotes(value.get_ref<const std::string&>());
+  } else if (value.is_number()) {
+    out += value.dump();
+  } else {
+    const bool is_object = value.is_object();
+    const char* separator = is_object ? "{" : "[";
+    for (auto item = value.begin(); item != value.end(); ++item, separator = ", ") {
+      if (out.size() > 4 * SHOWN) break;  // bytes: nobody sees the rest
+      out += separator;
+      if (is_object) out += in_quotes(item.key()) + ": ";
+      append_text(*item, depth + 1, out);
+    }
+    if (value.empty()) out += separator;
+    out += is_object ? '}' : ']';
+  }
+}
+
+bool is_of(Type::Kind kind, const Json& value) {
+  switch (kind) {
+    case Type::text:
+    case Type::word: return value.is_string();
+    case Type::integer: return value.is_number_integer();
+    case Type::number: return value.is_number();
+    case Type::boolean: return value.is_boolean();
+    case Type::list:
+    case Type::tuple: return value.is_array();
+    case Type::record: return value.is_object();
+  }
+  return false;
+}
+
+const char* python_name(Type::Kind kind) {
+  switch (kind) {
+    case Type::text:
+    case Type::word: return "str";
+    case Type::integer: return "int";
+    case Type::number: return "float";
+    case Type::boolean: return "bool";
+    case Type::list:
+    case Type::tuple: return "list";
+    case Type::record: return "dict";
+  }
+  return "";
+}
+
+void check_items(const Type& type, const Json& value, std::string_view where) {
+  const bool is_list = type.kind == Type::list;
+  if (!is_list && value.size() != type.items.size()) {
+    throw RecordError("ValueError", std::string(where) + " has " + std::to_string(value.size()) +
+                                        " values, not " + std::to_string(type.items.size()));
+  }
+  for (std::size_t k = 0; k < value.size(); ++k) {
+    check_value(type.items[is_list ? 0 : k], value[k], where);
+  }
+}
+
+void check_word(const Words& words, const std::string& text) {
+  const auto& members = words.members;
+  if (std::find(members.begin(), members.end(), text) != members.end()) return;
+  throw RecordError("ValueError", in_quotes(text) + " is not a valid " + std::string(words.name));
+}
+
+void check_value(const Type& type, const Json& value, std::string_view where) {
+  if (type.is_nullable && value.is_null()) return;
+  if (!is_of(type.kind, value)) {
+    throw RecordError("TypeError", std::string(where) + " is " +
+                                       first_code_points(python_text(value), SHOWN) + ", not " +
+                                       python_name(type.kind));
+  }
+  if (type.kind == Type::record) check_record(*type.fields, value, where);
+  if (type.kind == Type::word) check_word(*type.words, value.get_ref<const std::string&>());
+  if (type.kind == Type::list || type.kind == Type::tuple) check_items(type, value, where);
+}
+
+const Field* find_field(const Record& record, std::string_view name) {
+  for (const Field& field : record.fields) {
+    if (field.name == name) return &field;
+  }
+  return nullptr;
+}
+
+// The first of them by name, as Python sorts them; "" if there is none.
+std::string first_unknown(const Record& record, const Json& values) {
+  std::string first;
+  for (auto item = values.begin(); item != values.end(); ++item) {
+    const bool comes_before = first.empty() || item.key() < first;
+    if (comes_before && find_field(record, item.key()) == nullptr) first = item.key();
+  }
+  return first;
+}
+
+std::string first_missing(const Record& record, const Json& values) {
+  std::string first;
+  for (const Field& field : record.fields) {
+    const bool comes_before = first.empty() || field.name < first;
+    if (comes_before && !field.is_added && !values.contains(field.name)) first = field.name;
+  }
+  return first;
+}
+
+}  // namespace
+
+std::string python_text(const Json& value) {
+  std::string text;
+  append_text(value, 0, text);
+  return text;
+}
+
+void check_record(const Record& record, const Json& values, std::string_view where) {
+  if (const std::string name = first_unknown(record, values); !name.empty()) {
+    throw RecordError("ValueError", std::string(where) + " has the unknown key " +
+                                        first_code_points(in_quotes(name), SHOWN));
+  }
+  if (const std::string name = first_missing(record, values); !name.empty()) {
+    throw RecordError("ValueError", std::string(where) + " lacks the key " + in_quotes(name));
+  }
+  for (auto item = values.begin(); item != values.end(); ++item) {
+    check_value(find_field(record, item.key())->type, *item, item.key());
+  }
+  if (record.check != nullptr) record.check(values);
+}
+
+}  // namespace segdeploy::detail

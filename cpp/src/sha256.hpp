@@ -1,0 +1,11 @@
+// SHA-256 (FIPS 180-4), by which an engine is told from what replaced it.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace segdeploy::detail {
+
+std::string sha256_hex(std::string_view bytes);
+
+}  // namespace segdeploy::detail

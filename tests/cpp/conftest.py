@@ -1,0 +1,138 @@
+"""The C++ library, built once, and artifacts for it."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from c_library import Library
+from filelock import FileLock
+
+from segdeploy.artifacts import Artifact, EnginePlan, Graph, Store
+from segdeploy.graph import read_graph
+from segdeploy.images import write_png
+from segdeploy.pipeline.make import EngineRequest, engine_of_graph
+from segdeploy.spec import Method, Precision, Runtime, Size
+
+ROOT = Path(__file__).parents[2]
+HEADERS = Path(sys.prefix) / "cpp-headers" / "usr" / "include"  # cpp/ci/headers.sh puts them there
+PLACES = (HEADERS, Path("/usr/include"), Path("/usr/local/include"))
+SIZE = Size(64, 96)
+MODULE = Path(onnxruntime.__file__).parent / "capi"
+ONNXRUNTIME = next(MODULE.glob("libonnxruntime.so.*"), MODULE)
+
+
+def missing() -> str:
+    """What a build needs and this machine lacks; "" if it has all."""
+    tools = [name for name in ("cmake", "c++") if shutil.which(name) is None]
+    headers = {
+        "onnxruntime_c_api.h": ("onnxruntime", "onnxruntime/core/session", ""),
+        "nlohmann/json.hpp": ("",),
+        "stb_image.h": ("stb", ""),
+    }
+    absent = [
+        name
+        for name, folders in headers.items()
+        if not any((place / folder / name).is_file() for place in PLACES for folder in folders)
+    ]
+    return ", ".join(tools + absent)
+
+
+@pytest.fixture(scope="session")
+def build(pytestconfig: pytest.Config) -> Path:
+    """The folder of a build with tools, examples and tests; kept between runs, so mostly done."""
+    if lacking := missing():
+        reason = f"building cpp/ needs {lacking}; make cpp-headers fetches the headers"
+        if "cpp" in os.environ.get("SEGDEPLOY_REQUIRE", "").split(","):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    assert pytestconfig.cache is not None
+    folder = pytestconfig.cache.mkdir("cpp-build")
+    generator = ("-G", "Ninja") if shutil.which("ninja") else ()
+    configure = ("cmake", "-S", ROOT / "cpp", "-B", folder, *generator)
+    options = (
+        "-DSEGDEPLOY_WERROR=ON",
+        "-DSEGDEPLOY_TESTS=ON",
+        "-DCMAKE_BUILD_TYPE=Release",
+        f"-DCMAKE_PREFIX_PATH={HEADERS.parent}",
+    )
+    with FileLock(folder.with_suffix(".lock")):
+        run(*configure, *options)
+        run("cmake", "--build", folder, "--parallel", "2")
+    return folder
+
+
+def run(*command: str | Path, **options: object) -> str:
+    """What a command prints; a failure shows it."""
+    done = subprocess.run(  # type: ignore[call-overload]
+        list(map(str, command)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **options,
+    )
+    assert done.returncode == 0, f"{command[0]} ended with {done.returncode}:\n{done.stdout}"
+    return str(done.stdout)
+
+
+@pytest.fixture(scope="session")
+def library(build: Path) -> Library:
+    return Library(build / "libsegdeploy.so", ONNXRUNTIME)
+
+
+@pytest.fixture(scope="session")
+def frames(tmp_path_factory: pytest.TempPathFactory, blocks: Callable[..., np.ndarray]) -> Path:
+    """A folder of images that int8 is calibrated with."""
+    folder = tmp_path_factory.mktemp("frames")
+    for seed in range(2):
+        write_png(folder / f"{seed}.png", blocks(SIZE, seed=seed)[0])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def artifacts(
+    exported: Callable[..., Graph],
+    frames: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[Method, Precision], dict[str, Artifact]]:
+    """A graph, which makes its labels itself, and its engine, whose labels a session makes."""
+    made: dict[tuple[Method, Precision], dict[str, Artifact]] = {}
+
+    def make(method: Method, precision: Precision) -> dict[str, Artifact]:
+        if (method, precision) not in made:
+            graph = exported(method)
+            request = EngineRequest(
+                precision=precision,
+                runtime=Runtime.ONNXRUNTIME,
+                calibration=str(frames) if precision is Precision.INT8 else None,
+                store=Store(tmp_path_factory.mktemp("store")),
+            )
+            engine = engine_of_graph(graph, request).plan
+            if precision is Precision.INT8:
+                graph = read_graph(engine.find_source())
+            made[method, precision] = {"graph": graph, "engine": engine}
+        return made[method, precision]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def engine(artifacts: Callable[..., dict[str, Artifact]]) -> EnginePlan:
+    """The smallest of them."""
+    plan = artifacts(Method.FCN, Precision.FP32)["engine"]
+    assert isinstance(plan, EnginePlan)
+    return plan
+
+
+def project_version() -> str:
+    """That the build files name."""
+    text = (ROOT / "cpp" / "CMakeLists.txt").read_text()
+    found = re.search(r"project\(segdeploy VERSION ([\d.]+)", text)
+    assert found is not None
+    return found[1]
