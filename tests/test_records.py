@@ -37,7 +37,9 @@ class Outer:
     named: Mapping[Colour, Inner | None] = field(default_factory=dict)
 
 
-RECORD = Outer("a", True, Colour.RED, Point(1, 2), (Inner(0.5), Inner(2.0)), ("b", 1), 3, {Colour.RED: None})
+RECORD = Outer(
+    "a", True, Colour.RED, Point(1, 2), (Inner(0.5), Inner(2.0)), ("b", 1), 3, {Colour.RED: None}
+)
 
 
 def as_json(**changed: Any) -> dict[str, Any]:
