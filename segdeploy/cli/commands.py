@@ -29,6 +29,7 @@ from segdeploy.cli.options import (
     parse_mode,
     parse_size,
 )
+from segdeploy.cli.scenarios import load
 from segdeploy.errors import SegdeployError
 from segdeploy.recipes import load_model, load_targets, model_names
 from segdeploy.spec import Output, Precision, Runtime, Tuning
@@ -174,6 +175,7 @@ def predict(
 
 
 app.command(epilog="Example: segdeploy bench demo --precision fp32,int8 --report report.md")(bench)
+app.command(epilog="Example: segdeploy load demo --scenario constant-stream")(load)
 app.command(epilog="Example: segdeploy inspect artifacts/demo/fp32.onnx")(inspect)
 
 app.command(epilog="Example: segdeploy doctor --json")(doctor)

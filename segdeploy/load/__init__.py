@@ -1,0 +1,1 @@
+"""An engine under load, as in MLPerf's scenarios: queries, streams, rates and bounds."""

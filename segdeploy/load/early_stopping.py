@@ -1,0 +1,73 @@
+"""MLPerf's early stopping: how many queries it takes to be sure of a percentile.
+
+MLPerf Inference Rules, appendix "Early Stopping Criterion", with its tolerance 0 and confidence
+0.99 (https://github.com/mlcommons/inference_policies/blob/master/inference_rules.adoc). Latencies
+are taken as independent, which neighbouring ones are not: so a run is never shorter than asked.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+CONFIDENCE = 0.99  # of the rules
+CACHED = 4096  # results that are kept: a run asks for the same few again and again
+
+
+def is_within(over: int, count: int, percent: float) -> bool:
+    """Whether it is sure that at least `percent` of all queries keep the bound.
+
+    So few over the bound would be seen with less than 1 % probability if fewer of them did.
+    """
+    return _at_most(over, count, percent) <= 1 - CONFIDENCE
+
+
+def is_beyond(over: int, count: int, percent: float) -> bool:
+    """Whether it is sure that fewer than `percent` of all queries keep the bound.
+
+    The same test from the other side, which the rules have no use for: a search has.
+    """
+    return over > 0 and 1 - _at_most(over - 1, count, percent) <= 1 - CONFIDENCE
+
+
+@lru_cache(CACHED)
+def queries_needed(over: int, percent: float) -> int:
+    """The least number of queries that may have so many over the bound, and be within it."""
+    low = over + 1
+    high = 2 * low
+    while not is_within(over, high, percent):
+        low, high = high, 2 * high
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if is_within(over, middle, percent) else (middle + 1, high)
+    return low
+
+
+def over_allowed(count: int, percent: float) -> int:
+    """The most queries over a bound with which `count` are still within it; -1: not even none."""
+    low, high = -1, count
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if is_within(middle, count, percent) else (low, middle - 1)
+    return low
+
+
+def estimate_percentile(latencies: Sequence[float], percent: float) -> float | None:
+    """A latency that is sure to bound the percentile; None: it takes more queries.
+
+    The rules discard one query less than are allowed to be over, and take the slowest of the rest.
+    """
+    allowed = over_allowed(len(latencies), percent)
+    return None if allowed < 1 else sorted(latencies)[len(latencies) - allowed]
+
+
+def _at_most(over: int, count: int, percent: float) -> float:
+    """Probability of at most `over` queries over the bound, if exactly `percent` keep it."""
+    if over >= count:
+        return 1.0
+    rare = 1 - percent / 100
+    k = np.arange(1, over + 1)
+    ratios = np.log(count - k + 1) - np.log(k) + math.log(rare / (1 - rare))
+    logarithms = count * math.log1p(-rare) + np.concatenate([[0.0], ratios.cumsum()])
+    return float(np.exp(np.logaddexp.reduce(logarithms)))

@@ -1,0 +1,67 @@
+"""`segdeploy load`: an engine under load, and the file that holds all of it."""
+
+import json
+
+import pytest
+
+pytestmark = pytest.mark.xdist_group("cli")  # one worker traces the tiny model once for all
+
+SHORT = ("--seconds", 0.2, "--max-seconds", 5)
+
+
+@pytest.mark.parametrize(
+    ("options", "queries"),
+    [
+        (("single-stream",), 64),
+        (("multi-stream", "--samples", 3, "--percentile", 90, "--sessions", 2), 64),
+        (("offline",), 1),
+        (("server", "--rate", 200, "--bound-ms", 60_000, "--percentile", 90), 22),
+        (("constant-stream", "--streams", 2, "--percentile", 90), 12),
+    ],
+    ids=str,
+)
+def test_every_latency_of_a_scenario_is_kept(segdeploy, graph, inside, tmp_path, options, queries):
+    place = tmp_path / "load.json"
+
+    ended = segdeploy("load", graph, "--scenario", *options, *SHORT, "--seed", 3, "--json", place)
+
+    assert ended.code == 0, ended.err
+    assert options[0] in ended.out
+    whole = json.loads(place.read_text())
+    (trial,) = whole["trials"]
+    assert whole["environment"]["usable_cores"] >= 1
+    assert whole["artifact"] == graph.name
+    assert whole["options"]["scenario"] == options[0]
+    assert trial["seed"] == 3
+    assert len(trial["latency_ms"]) == len(trial["scheduled_ms"]) >= queries
+    if options[0] == "server":  # a minute is enough on any machine
+        assert trial["derived"]["ruling"] == "valid"
+
+
+def test_a_search_ends_with_a_load_that_was_confirmed(segdeploy, graph, inside, tmp_path):
+    place = tmp_path / "load.json"
+    options = ("--bound-ms", 2000, "--percentile", 50, "--fps", 20)
+
+    ended = segdeploy(
+        "load", graph, "--scenario", "constant-stream", *options, *SHORT, "--json", place
+    )
+
+    assert ended.code == 0, ended.err
+    whole = json.loads(place.read_text())
+    trials = whole["trials"]
+    found = trials[whole["answer"]]
+    assert f"{found['streams']} cameras of 20 fps under 2000 ms p50" in ended.out
+    assert [t["derived"]["ruling"] for t in trials if t["streams"] == found["streams"]][-1] == (
+        "valid"
+    )
+    assert len({trial["seed"] for trial in trials}) == len(trials)
+
+
+def test_a_batch_that_the_engine_does_not_take_is_an_error(segdeploy, graph, inside):
+    ended = segdeploy("load", graph, "--scenario", "offline", "--batch", 4)
+
+    ended.assert_error("takes batches of 1; wanted 4")
+
+
+def test_a_server_needs_a_bound(segdeploy, graph, inside):
+    segdeploy("load", graph, "--scenario", "server").assert_error("has no bound of its own")
