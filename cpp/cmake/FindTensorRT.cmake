@@ -1,7 +1,7 @@
 # TensorRT::nvinfer from headers and library, of TensorRT or TensorRT-RTX; NVIDIA ships no package.
 # Hints: TensorRT_ROOT, TensorRT_INCLUDE_DIR, TensorRT_LIBRARY.
 find_path(TensorRT_INCLUDE_DIR NvInferRuntime.h)
-find_library(TensorRT_LIBRARY NAMES nvinfer tensorrt_rtx)
+find_library(TensorRT_LIBRARY NAMES nvinfer tensorrt_rtx libtensorrt_rtx.so.1)
 
 # Until 10.10 the header has "#define NV_TENSORRT_MAJOR 10"; from 10.11 on that is the name of
 # another macro, as in "#define TRT_MAJOR_ENTERPRISE 10". TensorRT-RTX has "TRT_MAJOR_RTX".

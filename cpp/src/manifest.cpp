@@ -1,8 +1,5 @@
 #include "manifest.hpp"
 
-#include <cmath>
-#include <regex>
-
 #include "records.hpp"
 #include "words.hpp"
 
@@ -74,6 +71,13 @@ void check_moments(const Json& values) {
   }
 }
 
+bool is_capability(const std::string& text) {  // as in "8.9"
+  constexpr const char* DIGITS = "0123456789";
+  const std::size_t dot = text.find_first_not_of(DIGITS);
+  return dot != 0 && dot != std::string::npos && text[dot] == '.' && text.size() == dot + 2 &&
+         text.find_first_of(DIGITS, dot) == dot + 1;
+}
+
 void check_options(const Json& values) {
   if (values["workspace_bytes"] <= 0) {
     refuse("workspace of " + values["workspace_bytes"].dump() + " bytes; wanted more than 0");
@@ -82,10 +86,9 @@ void check_options(const Json& values) {
   if (!level.is_null() && (level < 0 || level > 5)) {
     refuse("optimization level " + level.dump() + "; wanted 0 to 5");
   }
-  static const std::regex capability_form("[0-9]+\\.[0-9]");
   for (const Json& item : values["compute_capabilities"]) {
     const auto text = item.get<std::string>();
-    if (text.size() > 8 || !std::regex_match(text, capability_form)) {
+    if (!is_capability(text)) {
       refuse("compute capability " + in_quotes(text) + "; wanted MAJOR.MINOR");
     }
   }

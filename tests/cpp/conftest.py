@@ -1,47 +1,21 @@
 """The C++ library, built once, and artifacts for it."""
 
 import os
-import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 from c_library import Library
+from cpp_build import HEADERS, ONNXRUNTIME, ROOT, SIZE, missing, run
 from filelock import FileLock
 
 from segdeploy.artifacts import Artifact, EnginePlan, Graph, Store
 from segdeploy.graph import read_graph
 from segdeploy.images import write_png
 from segdeploy.pipeline.make import EngineRequest, engine_of_graph
-from segdeploy.spec import Method, Precision, Runtime, Size
-
-ROOT = Path(__file__).parents[2]
-HEADERS = Path(sys.prefix) / "cpp-headers" / "usr" / "include"  # cpp/ci/headers.sh puts them there
-PLACES = (HEADERS, Path("/usr/include"), Path("/usr/local/include"))
-SIZE = Size(64, 96)
-MODULE = Path(onnxruntime.__file__).parent / "capi"
-ONNXRUNTIME = next(MODULE.glob("libonnxruntime.so.*"), MODULE)
-
-
-def missing() -> str:
-    """What a build needs and this machine lacks; "" if it has all."""
-    tools = [name for name in ("cmake", "c++") if shutil.which(name) is None]
-    headers = {
-        "onnxruntime_c_api.h": ("onnxruntime", "onnxruntime/core/session", ""),
-        "nlohmann/json.hpp": ("",),
-        "stb_image.h": ("stb", ""),
-    }
-    absent = [
-        name
-        for name, folders in headers.items()
-        if not any((place / folder / name).is_file() for place in PLACES for folder in folders)
-    ]
-    return ", ".join(tools + absent)
+from segdeploy.spec import Method, Precision, Runtime
 
 
 @pytest.fixture(scope="session")
@@ -66,19 +40,6 @@ def build(pytestconfig: pytest.Config) -> Path:
         run(*configure, *options)
         run("cmake", "--build", folder, "--parallel", "2")
     return folder
-
-
-def run(*command: str | Path, **options: object) -> str:
-    """What a command prints; a failure shows it."""
-    done = subprocess.run(  # type: ignore[call-overload]
-        list(map(str, command)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        **options,
-    )
-    assert done.returncode == 0, f"{command[0]} ended with {done.returncode}:\n{done.stdout}"
-    return str(done.stdout)
 
 
 @pytest.fixture(scope="session")
@@ -128,11 +89,3 @@ def engine(artifacts: Callable[..., dict[str, Artifact]]) -> EnginePlan:
     plan = artifacts(Method.FCN, Precision.FP32)["engine"]
     assert isinstance(plan, EnginePlan)
     return plan
-
-
-def project_version() -> str:
-    """That the build files name."""
-    text = (ROOT / "cpp" / "CMakeLists.txt").read_text()
-    found = re.search(r"project\(segdeploy VERSION ([\d.]+)", text)
-    assert found is not None
-    return found[1]
