@@ -21,6 +21,7 @@ def evaluate(
     *,
     limit: int | None = None,
     watch: Callable[[int, LabelMap], None] | None = None,
+    judge: Callable[[int, ConfusionMatrix], None] | None = None,
 ) -> ConfusionMatrix:
     """Count the predictions of every image, or of the first `limit`, against the ground truth.
 
@@ -31,6 +32,7 @@ def evaluate(
         dataset: with annotations.
         limit: of images.
         watch: is given each label map with its place, in order, in the thread that counts.
+        judge: is given the counts of each image alone, in the same way.
     """
     if limit is not None and limit < 1:
         raise SegdeployError(f"limit of {limit} images; wanted at least 1")
@@ -40,7 +42,10 @@ def evaluate(
     def count(index: int, truth: LabelMap, prediction: LabelMap) -> ConfusionMatrix:
         if watch is not None:
             watch(index, prediction)
-        return ConfusionMatrix.from_labels(truth, prediction, total.classes)
+        matrix = ConfusionMatrix.from_labels(truth, prediction, total.classes)
+        if judge is not None:
+            judge(index, matrix)
+        return matrix
 
     with ThreadPoolExecutor(1, thread_name_prefix="count") as thread:
         counted: deque[Future[ConfusionMatrix]] = deque()

@@ -104,6 +104,14 @@ def encode_png(image: Image | LabelMap) -> bytes:
     return data.tobytes()
 
 
+def encode_jpeg(image: Image, quality: int) -> bytes:
+    """(H, W, 3) RGB as JPEG: for showing; a mask wants PNG."""
+    ok, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not ok:
+        raise SegdeployError(f"an array of {image.shape} cannot be encoded as JPEG")
+    return data.tobytes()
+
+
 def write_png(path: Path, image: Image | LabelMap) -> None:
     """Write (H, W, 3) RGB or (H, W) uint8 as PNG, atomically."""
     data = encode_png(image)

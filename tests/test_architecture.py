@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "segdeploy"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = {"torch", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "pycuda", "cuda", "cv2"}
-HEAVY |= {"onnx_ir", "numba", "matplotlib"}
+HEAVY |= {"onnx_ir", "numba", "matplotlib", "jinja2"}
 
 
 def test_importing_the_command_line_loads_no_heavy_package():

@@ -179,3 +179,17 @@ def test_an_error_while_counting_comes_through():
 
     with pytest.raises(SegdeployError, match="the disk is full"):
         evaluate(lambda image: image[..., 0], InMemory(), watch=watch)
+
+
+def test_the_counts_of_each_image_are_given_alone_and_in_order():
+    seen = []
+
+    total = evaluate(
+        lambda image: image[..., 0],
+        InMemory(),
+        judge=lambda index, matrix: seen.append((index, matrix)),
+    )
+
+    assert [index for index, _ in seen] == list(range(5))
+    assert np.array_equal(sum(matrix.counts for _, matrix in seen), total.counts)
+    assert all(matrix.counts.sum() < total.counts.sum() for _, matrix in seen)

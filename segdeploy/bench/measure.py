@@ -1,22 +1,20 @@
 """One measurement: an artifact, in a process of its own, timed and then scored."""
 
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from segdeploy.artifacts import Manifest, Store, sha256_of
 from segdeploy.bench.agreement import LabelWatch
 from segdeploy.bench.boundaries import Workload, decoding, time_boundaries
+from segdeploy.bench.pictures import Worst
 from segdeploy.datasets import Dataset, facts
 from segdeploy.datasets.scenes import draw_scene
 from segdeploy.errors import SegdeployError
 from segdeploy.evaluate import evaluate
-from segdeploy.images import overlay, resize, write_png
 from segdeploy.measurement import TRAINED, Boundary, Measurement, Tally, Timing
 from segdeploy.pipeline.modes import WHOLE, Mode, check_mode
 from segdeploy.pipeline.protocol import (
@@ -31,9 +29,6 @@ from segdeploy.pipeline.source import resolve_source
 from segdeploy.runtime import RunOptions, Session
 from segdeploy.spec import CPU, Device, Image, LabelMap, Output, Runtime, Size
 from segdeploy.timing import check_timer, peak_memory_bytes
-
-PICTURES = 3  # images of the data set that a report shows
-PICTURE_WIDTH = 512  # pixels of one panel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +56,7 @@ class BenchOptions:
     threads: int = 0
     max_seconds: float = 60.0
     pictures: bool = False
+    shown: tuple[int, ...] = ()  # images of the pictures; none: those that are worst
     labels: Path | None = None  # a folder in which rows keep label maps for those that follow
     store: Store = field(default_factory=Store)
 
@@ -77,10 +73,10 @@ class BenchOptions:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A measurement, and the label maps of the first images for the report."""
+    """A measurement, and label maps for the report, by the number of their image."""
 
     measurement: Measurement
-    pictures: tuple[LabelMap, ...] = ()
+    pictures: Mapping[int, LabelMap] = field(default_factory=dict)
 
 
 def measure(subject: Subject, options: BenchOptions) -> Outcome:
@@ -110,10 +106,16 @@ def _measure(subject: Subject, options: BenchOptions) -> Outcome:
         scored = None if manifest.is_random else dataset
         predict = predictor(session, dataset.scale if dataset else None, options.mode)
         watch = _watch(manifest, runtime, options)
-        matrix = evaluate(predict, scored, limit=options.limit, watch=watch) if scored else None
-        pictures: tuple[LabelMap, ...] = ()
+        worst = Worst()
+        matrix = (
+            evaluate(predict, scored, limit=options.limit, watch=watch, judge=worst)
+            if scored
+            else None
+        )
+        pictures: dict[int, LabelMap] = {}
         if dataset is not None and options.pictures:
-            pictures = tuple(predict(dataset.load_image(k)) for k in _shown(dataset))
+            shown = options.shown or worst.shown(dataset)
+            pictures = {k: predict(dataset.load_image(k)) for k in shown}
     measurement = Measurement(
         model=manifest.model,
         title=_title(manifest, options.mode),
@@ -236,25 +238,3 @@ def _resolution(sizes: Sequence[Size], mode: Mode) -> str:
 
 def _image_count(dataset: Dataset, limit: int | None) -> int:
     return len(dataset) if limit is None else min(limit, len(dataset))
-
-
-def _shown(dataset: Dataset) -> range:
-    return range(min(PICTURES, len(dataset)))
-
-
-def write_pictures(
-    outcomes: Sequence[Outcome], options: BenchOptions, folder: Path
-) -> tuple[Path, ...]:
-    """One strip per image: the image, the ground truth, and what each measured row made of it."""
-    dataset, _ = options.open()
-    paths = []
-    for k in _shown(dataset):
-        sample = dataset.load(k)
-        maps = [sample.labels, *(outcome.pictures[k] for outcome in outcomes if outcome.pictures)]
-        height, width = sample.labels.shape
-        panel = Size(height * PICTURE_WIDTH // width, PICTURE_WIDTH)
-        painted = [overlay(sample.image, labels, dataset.classes) for labels in maps]
-        strip = np.hstack([resize(image, panel) for image in (sample.image, *painted)])
-        paths.append(folder / f"{sample.id.replace('/', '-')}.png")
-        write_png(paths[-1], strip)
-    return tuple(paths)

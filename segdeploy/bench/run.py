@@ -8,10 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from segdeploy.artifacts import writing
-from segdeploy.bench.measure import BenchOptions, Outcome, Subject, measure, write_pictures
+from segdeploy.bench.measure import BenchOptions, Outcome, Subject, measure
+from segdeploy.bench.pictures import paint
 from segdeploy.datasets import find_facts
 from segdeploy.environment import describe_environment
-from segdeploy.errors import SegdeployError
+from segdeploy.errors import SegdeployError, needs
+from segdeploy.html.pictures import Picture, write_pictures
 from segdeploy.pipeline.calibration import check_unseen, default_calibration, open_calibration
 from segdeploy.pipeline.make import EngineRequest, export_options, make_artifact
 from segdeploy.pipeline.modes import WHOLE, Mode, check_mode
@@ -48,16 +50,25 @@ def compare(
     *,
     json_path: Path | None = None,
     report_path: Path | None = None,
+    html_path: Path | None = None,
 ) -> Report:
     """Build, measure one after the other, and write the report; PyTorch is always in it."""
+    if html_path is not None:
+        with needs("matplotlib", "jinja2", extra="report"):  # before anything is measured
+            from segdeploy.html.page import check_name, write_page
+        check_name(html_path)
     if not options.speed_only:
         options.open()  # a missing data set is found before anything is built
     environment = describe_environment()  # first, so that the load it shows is that of others
-    options = replace(options, threads=environment.usable_cores, pictures=report_path is not None)
+    has_pages = report_path is not None or html_path is not None
+    options = replace(options, threads=environment.usable_cores, pictures=has_pages)
     subjects = [s for name in _names(comparison, options) for s in _plan(name, comparison, options)]
     with TemporaryDirectory(prefix="segdeploy-") as folder:
         options = replace(options, labels=Path(folder))
-        outcomes = [measure(subject, options) for subject in dict.fromkeys(subjects)]
+        outcomes: list[Outcome] = []
+        for subject in dict.fromkeys(subjects):
+            outcomes.append(measure(subject, options))
+            options = replace(options, shown=options.shown or tuple(outcomes[-1].pictures))
     report = Report(
         measurements=tuple(outcome.measurement for outcome in outcomes),
         environment=environment,
@@ -67,9 +78,13 @@ def compare(
     )
     if json_path is not None:
         _write(json_path, report.to_json())
+    pictures = _pictures(outcomes, options, report)
     if report_path is not None:
-        pictures = _pictures(outcomes, options, report_path)
-        _write(report_path, markdown_page(report, pictures))
+        paths = write_pictures(pictures, report_path.parent / f"{report_path.stem}-pictures")
+        beside = [path.relative_to(report_path.parent).as_posix() for path in paths]
+        _write(report_path, markdown_page(report, beside))
+    if html_path is not None:
+        write_page(report, html_path, pictures)
     return report
 
 
@@ -177,12 +192,11 @@ def _traced_size(options: BenchOptions) -> Size | None:
     return crop if fits else None
 
 
-def _pictures(outcomes: list[Outcome], options: BenchOptions, report: Path) -> tuple[str, ...]:
-    if options.speed_only:
-        return ()
-    folder = report.parent / f"{report.stem}-pictures"
-    paths = write_pictures(outcomes, options, folder)
-    return tuple(path.relative_to(report.parent).as_posix() for path in paths)
+def _pictures(
+    outcomes: list[Outcome], options: BenchOptions, report: Report
+) -> tuple[Picture, ...]:
+    maps = [outcome.pictures for outcome in outcomes]
+    return paint(maps, options.open()[0], report) if any(maps) else ()
 
 
 def _write(path: Path, text: str) -> None:

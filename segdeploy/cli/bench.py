@@ -24,6 +24,7 @@ from segdeploy.cli.options import (
     parse_list,
     parse_mode,
 )
+from segdeploy.cli.suites import LockedPath, LockPath, SuiteName, bench_suite
 from segdeploy.spec import Precision, Runtime
 
 
@@ -52,12 +53,35 @@ def bench(
     tta: Tta = False,
     json: Annotated[Path | None, typer.Option(metavar="F", help="Write the rows as JSON.")] = None,
     report: Annotated[Path | None, typer.Option(metavar="F.md", help="Write a page.")] = None,
+    suite: SuiteName = None,
+    lock: LockPath = None,
+    locked: LockedPath = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="F.html", help="Write a page with plots, in one file.")
+    ] = None,
 ) -> None:
     """Measure fps and mIoU of the same artifact, beside PyTorch and the reference row."""
     from segdeploy.bench.measure import BenchOptions
     from segdeploy.bench.run import Comparison, compare
     from segdeploy.report_page import terminal_table
 
+    command = " ".join(["segdeploy", *sys.argv[1:]])
+    created = datetime.now(UTC).date().isoformat()
+    if suite is not None or lock is not None or locked is not None:
+        from segdeploy.bench.suite import SuiteOptions
+
+        chosen = SuiteOptions(
+            data=data,
+            device=device,
+            store=STORE,
+            json_path=json,
+            report_path=report,
+            lock_path=lock,
+            command=command,
+            created=created,
+        )
+        bench_suite(suite, locked, chosen)
+        return
     made = compare(
         Comparison(
             subjects=tuple(subjects or ()),
@@ -65,8 +89,8 @@ def bench(
             precisions=parse_list(precision, Precision, "--precision"),
             runtimes=parse_list(runtime, Runtime, "--runtime"),
             calibration=calibration,
-            command=" ".join(["segdeploy", *sys.argv[1:]]),
-            created=datetime.now(UTC).date().isoformat(),
+            command=command,
+            created=created,
         ),
         BenchOptions(
             dataset=dataset,
@@ -80,5 +104,6 @@ def bench(
         ),
         json_path=json,
         report_path=report,
+        html_path=html,
     )
     printing.show_table(terminal_table(made))
