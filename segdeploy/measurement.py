@@ -37,8 +37,8 @@ class Boundary(StrEnum):
                 return "pixels in host memory to the runtime's result there, copies included"
             case Boundary.MMSEG:
                 return (
-                    "what the reference table timed: forward, both resizes and argmax at the test "
-                    "resolution, one image a step"
+                    "what mmseg's tools/benchmark.py times: forward, both resizes and argmax at "
+                    "the test resolution"
                 )
             case Boundary.E2E:
                 return "an image file, decoded and resized, to the label map at its own size"
@@ -228,10 +228,18 @@ class Measurement:
         """Of the boundary that the reference table timed."""
         return self.boundaries[Boundary.MMSEG].latency
 
-    @cached_property
+    @property
     def steadiness(self) -> Steadiness:
         """Of the same boundary."""
-        return self.boundaries[Boundary.MMSEG].steadiness(self.timer)
+        return self.steadiness_of(Boundary.MMSEG)
+
+    def steadiness_of(self, boundary: Boundary) -> Steadiness:
+        """Of a boundary that was timed; computed once."""
+        return self._steadiness[boundary]
+
+    @cached_property
+    def _steadiness(self) -> dict[Boundary, Steadiness]:
+        return {b: timing.steadiness(self.timer) for b, timing in self.boundaries.items()}
 
     @property
     def fps(self) -> float:

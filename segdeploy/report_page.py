@@ -4,16 +4,19 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from statistics import median
 from urllib.parse import quote
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from segdeploy.measurement import Measurement
+from segdeploy.measurement import Boundary, Measurement, Part
 from segdeploy.recipes import Target
 from segdeploy.report import SOURCE, Report
 from segdeploy.spec import Precision, Runtime
+from segdeploy.steadiness import Interval
+from segdeploy.telemetry import GpuState, others_share
 
 NONE = "-"
 
@@ -25,7 +28,9 @@ def markdown_page(report: Report, pictures: Sequence[str] = ()) -> str:
         *_headline(report),
         *_timed(report),
         *_artifacts(report),
+        *_agreement(report),
         *_tails(report),
+        *_machine(report),
         *_per_class(report),
         *_pictures(pictures),
         "## Environment",
@@ -41,12 +46,20 @@ def terminal_table(report: Report) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     table.add_column("model", overflow="fold")
     table.add_column("runtime", overflow="fold")
-    for column in ("", "mIoU %", "fps", "x PyTorch", "p50 ms", "p99 ms"):
-        table.add_column(column, overflow="fold", justify="left" if not column else "right")
+    words = ("", "verdict")
+    for column in ("", "mIoU %", "fps", "x PyTorch", "p50 ms", "p99 ms", "verdict"):
+        table.add_column(column, overflow="fold", justify="left" if column in words else "right")
     for row in _rows(report):
         cells = [row.name, row.runtime, row.precision, row.miou, row.fps, row.speedup]
-        style = "dim" if row.is_reference else ""
-        table.add_row(*(Text(cell) for cell in (*cells, row.p50_ms, row.p99_ms)), style=style)
+        cells += [row.p50_ms, row.p99_ms, row.verdict]
+        table.add_row(*map(Text, cells), style="dim" if row.is_reference else "")
+    doubts = [
+        f"{m.runtime_name} {m.precision}, {m.steadiness}"
+        for m in report.measurements
+        if not m.steadiness.is_stable
+    ]
+    table.caption = Text("\n".join(doubts)) if doubts else None
+    table.caption_justify = "left"
     return table
 
 
@@ -65,6 +78,7 @@ class _Row:
     speedup: str = NONE
     p50_ms: str = NONE
     p99_ms: str = NONE
+    verdict: str = NONE
     memory_mb: str = NONE
     file_mb: str = NONE
     note: str = ""
@@ -93,9 +107,16 @@ def _reference_row(own: Sequence[Measurement], target: Target) -> _Row:
         resolution=target.resolution,
         miou=_number(target.miou, ".2f"),
         fps=f"{target.fps:.1f}",
-        note=target.note,
+        note="; ".join(filter(None, (target.note, _size_note(own, target)))),
         is_reference=True,
     )
+
+
+def _size_note(own: Sequence[Measurement], target: Target) -> str:
+    """Another resolution is another task: said, since the eye compares what stands side by side."""
+    if any(target.resolution.split(",")[0] == m.resolution.split(",")[0] for m in own):
+        return ""
+    return "timed at another resolution than the rows beside it"
 
 
 def _measured_row(report: Report, m: Measurement) -> _Row:
@@ -111,6 +132,7 @@ def _measured_row(report: Report, m: Measurement) -> _Row:
         speedup=_number(report.speedup(m), ".2f"),
         p50_ms=_number(m.latency.p50_ms, ".2f"),
         p99_ms=_number(m.latency.p99_ms, ".2f"),
+        verdict=m.steadiness.verdict,
         memory_mb=_number(m.peak_memory_bytes, ".0f", scale=1e-6),
         file_mb=_number(m.artifact_bytes, ".1f", scale=1e-6),
         note=m.note,
@@ -120,7 +142,7 @@ def _measured_row(report: Report, m: Measurement) -> _Row:
 def _headline(report: Report) -> list[str]:
     header = [
         "Model", "Runtime", "Precision", "Device", "Resolution", "mIoU %", "Δ mIoU", "fps",
-        "x PyTorch", "p50 ms", "p99 ms", "Memory MB", "File MB",
+        "x PyTorch", "p50 ms", "p99 ms", "Memory MB", "File MB", "Verdict",
     ]  # fmt: skip
     lines: list[list[str]] = []
     notes: list[str] = []
@@ -131,7 +153,7 @@ def _headline(report: Report) -> list[str]:
             runtime = f"{runtime} ({len(notes)})"
         lines.append([
             row.name, runtime, row.precision, row.device, row.resolution, row.miou, row.miou_change,
-            row.fps, row.speedup, row.p50_ms, row.p99_ms, row.memory_mb, row.file_mb,
+            row.fps, row.speedup, row.p50_ms, row.p99_ms, row.memory_mb, row.file_mb, row.verdict,
         ])  # fmt: skip
     texts = [_table(header, lines, left=5)]
     if notes:
@@ -139,7 +161,8 @@ def _headline(report: Report) -> list[str]:
     if report.references:
         texts.append(
             f"Reference rows: {SOURCE}; PyTorch, FP32, batch 1, on the GPU in the Device column. "
-            "They come from another device than this run's: shown, never judged."
+            "They come from another device than this run's: shown, never judged. They were timed "
+            "at the boundary mmseg, as was every other row of this table."
         )
     texts.append(
         "x PyTorch compares with PyTorch FP32 in this run (same device, resolution, batch and "
@@ -157,10 +180,12 @@ def _headline(report: Report) -> list[str]:
 def _timed(report: Report) -> list[str]:
     with_miou = [m for m in report.measurements if m.miou is not None]
     scored = dict.fromkeys(f"{m.images} images of {m.dataset}" for m in with_miou)
+    boundaries = [b for b in Boundary if any(b in m.boundaries for m in report.measurements)]
+    meanings = "\n".join(f"- `{boundary}`: {boundary.meaning}" for boundary in boundaries)
     text = (
-        "One step is one batch: uint8 image at network size in, label map at original size out. "
-        "Decoding and resizing of the image file are not counted. fps is images by the sum of the "
-        "step times; warm-up is left out."
+        "One step is one batch. In the first table it is that of `mmseg`: uint8 image at network "
+        "size in, label map at original size out; decoding and resizing the file are not counted. "
+        "fps is images by the sum of the step times; warm-up is left out."
     )
     if scored:
         text += (
@@ -168,7 +193,7 @@ def _timed(report: Report) -> list[str]:
         )
     if len(with_miou) < len(report.measurements):
         text += ' "Not measured" marks a row that was run for its speed only.'
-    return ["## What was timed", text]
+    return ["## What was timed", text, meanings]
 
 
 def _artifacts(report: Report) -> list[str]:
@@ -181,25 +206,81 @@ def _artifacts(report: Report) -> list[str]:
     return ["## What ran", _table([*header, "mAcc %", "aAcc %"], lines, left=len(header))]
 
 
+def _agreement(report: Report) -> list[str]:
+    header = ["Model", "Runtime", "Precision", "Same labels as", "%"]
+    lines = [
+        [
+            m.name, m.runtime_name, m.precision.value,
+            f"{other.runtime.display_name} {other.precision}", f"{other.percent:.3f}",
+        ]
+        for m in report.measurements
+        for other in m.agreement
+    ]  # fmt: skip
+    return ["## Agreement", _table(header, lines, left=4)] if lines else []
+
+
 def _tails(report: Report) -> list[str]:
     header = [
-        "Model", "Runtime", "Precision", "Device", "Threads", "p50 ms", "p90 ms", "p99 ms",
-        "Slowest ms", "Mean ms", "Steps", "Warm-up", "First ms",
+        "Model", "Runtime", "Precision", "Boundary", "p50 ms", "95 %", "p90", "p95", "p99", "95 %",
+        "p99.9", "Slowest", "Mean", "Steps", "Warm-up", "First", "Verdict",
     ]  # fmt: skip
     lines = []
     for m in report.measurements:
-        latency, first = m.latency, next(iter(m.latency.warmup_ms), None)
-        times = (latency.p50_ms, latency.p90_ms, latency.p99_ms, max(latency.steps_ms))
-        lines.append([
-            m.name, m.runtime_name, m.precision.value, m.device, _number(m.threads, "d"),
-            *(_number(value, ".2f") for value in (*times, latency.mean_ms)),
-            str(len(latency.steps_ms)), str(len(latency.warmup_ms)), _number(first, ".2f"),
-        ])  # fmt: skip
+        for boundary, timing in m.boundaries.items():
+            latency, steadiness = timing.latency, m.steadiness_of(boundary)
+            lines.append([
+                m.name, m.runtime_name, m.precision.value, boundary.value,
+                f"{latency.p50_ms:.2f}", _interval(steadiness.p50_ms),
+                f"{latency.p90_ms:.2f}", f"{latency.p95_ms:.2f}",
+                f"{latency.p99_ms:.2f}", _interval(steadiness.p99_ms),
+                f"{latency.p999_ms:.2f}", f"{max(latency.steps_ms):.2f}", f"{latency.mean_ms:.2f}",
+                str(len(latency.steps_ms)), str(len(latency.warmup_ms)),
+                _number(next(iter(latency.warmup_ms), None), ".2f"), str(steadiness),
+            ])  # fmt: skip
     text = (
-        "Percentiles interpolate linearly between the sorted steps, of which none is left out; "
-        "with fewer than 100 steps p99 lies near the slowest. First is the first warm-up step."
+        "All times in ms. Percentiles interpolate linearly between the sorted steps, of which none "
+        "is left out; with fewer than 100 steps p99 lies near the slowest, with fewer than 1000 "
+        "p99.9 does. The columns 95 % hold the percentile before them with that confidence. First "
+        "is the first warm-up step."
     )
-    return ["## Latency", _table(header, lines, left=4), text]
+    return ["## Latency", _table(header, lines, left=4), text, *_parts(report)]
+
+
+def _interval(interval: Interval) -> str:
+    return f"{interval.low:.2f} to {interval.high:.2f}"
+
+
+def _parts(report: Report) -> list[str]:
+    """Copies and work of a step at the boundary `host`, where a GPU's events tell them apart."""
+    lines = []
+    for m in report.measurements:
+        timing = m.boundaries.get(Boundary.HOST)
+        if timing is not None and timing.parts_ms:
+            medians = [f"{median(timing.parts_ms[part]):.3f}" for part in Part]
+            lines.append([m.name, m.runtime_name, m.precision.value, *medians])
+    header = ["Model", "Runtime", "Precision", *(f"{part.capitalize()} p50 ms" for part in Part)]
+    return [_table(header, lines, left=3)] if lines else []
+
+
+def _machine(report: Report) -> list[str]:
+    """What else the machine did while the first table was measured."""
+    header = [
+        "Model", "Runtime", "Precision", "Threads", "Load before", "Load after", "Other work %",
+        "Clock MHz", "GPU MHz", "GPU W", "GPU °C",
+    ]  # fmt: skip
+    lines = []
+    for m in report.measurements:
+        timing = m.boundaries[Boundary.MMSEG]
+        before, after = timing.before, timing.after
+        gpu = after.gpu or GpuState()
+        lines.append([
+            m.name, m.runtime_name, m.precision.value, _number(m.threads, "d"),
+            _number(before.load_average, ".2f"), _number(after.load_average, ".2f"),
+            _number(others_share(before, after), ".0f", scale=100),
+            _number(after.clock_mhz, ".0f"), _number(gpu.clock_mhz, "d"),
+            _number(gpu.power_w, ".0f"), _number(gpu.temperature_c, "d"),
+        ])  # fmt: skip
+    return ["## The machine meanwhile", _table(header, lines, left=3)]
 
 
 def _per_class(report: Report) -> list[str]:

@@ -3,13 +3,16 @@
 import io
 from dataclasses import replace
 
-from measured import INT8, PYTORCH, RANDOM, report
+import pytest
+from measured import INT8, PYTORCH, RANDOM, TARGET, report, timed
 from rich.console import Console
 
-from segdeploy.measurement import Tally
+from segdeploy.measurement import Boundary, Part, Tally, Timing
 from segdeploy.recipes import load_targets
 from segdeploy.report_page import markdown_page, terminal_table
 from segdeploy.spec import Precision
+from segdeploy.telemetry import MachineState
+from segdeploy.timing import Latency
 
 
 def line_with(markdown: str, *words: str) -> str:
@@ -41,11 +44,75 @@ def test_markdown_sets_reference_pytorch_and_rows_side_by_side() -> None:
     assert table[0][3:8] == ["A100", "1024x2048", "71.19", "-", "14.2"]
     assert table[1][5:9] == ["65.00", "+0.00", "10.00", "1.00"]
     assert table[2][5:] == [
-        "55.00", "-10.00", "40.00", "4.00", "20.00", "34.70", "900", "38.0",
+        "55.00", "-10.00", "40.00", "4.00", "20.00", "34.70", "900", "38.0", "inconclusive",
     ]  # fmt: skip
-    assert "1. FCN Cityscapes, mmseg reference: fps is the V100 figure of 2020" in markdown
+    assert (
+        "1. FCN Cityscapes, mmseg reference: fps is the V100 figure of 2020; "
+        "timed at another resolution than the rows beside it" in markdown
+    )
     assert "another device than this run's: shown, never judged" in markdown
     assert "MMSegmentation 1.2.2, configs/mobilenet_v2/README.md" in markdown
+
+
+@pytest.mark.parametrize(
+    ("measured", "published"),
+    [("1024x2048", "1024x2048"), ("short side 512", "short side 512, about 512x683")],
+)
+def test_a_row_of_the_reference_resolution_has_no_such_note(measured: str, published: str) -> None:
+    own = replace(PYTORCH, resolution=measured)
+    target = replace(TARGET, resolution=published)
+
+    assert "another resolution" not in markdown_page(report(own, targets={own.model: target}))
+    assert "another resolution" in markdown_page(report(PYTORCH, targets={own.model: target}))
+
+
+STEADY = tuple(10 + 0.01 * (k % 7) for k in range(40))
+
+
+def test_each_boundary_has_its_percentiles_and_its_verdict() -> None:
+    before = MachineState(load_average=0.5, cores_s=0, busy_s=0, own_s=0)
+    after = MachineState(load_average=1.5, cores_s=10, busy_s=9, own_s=5)
+    host = Timing(
+        latency=Latency(STEADY),
+        parts_ms={part: (float(k),) * 40 for k, part in enumerate(Part)},
+    )
+    mmseg = Timing(latency=Latency(STEADY, (99.0,)), before=before, after=after)
+    own = replace(PYTORCH, boundaries={Boundary.HOST: host, Boundary.MMSEG: mmseg})
+
+    markdown = markdown_page(report(own))
+
+    assert cells(line_with(markdown, "| host |"))[3:] == [
+        "host", "10.03", "10.02 to 10.04", "10.06", "10.06", "10.06", "10.06 to 10.06", "10.06",
+        "10.06", "10.03", "40", "0", "-", "stable",
+    ]  # fmt: skip
+    assert cells(line_with(markdown, "| mmseg |"))[-2:] == [
+        "99.00",
+        "inconclusive: other work took 40% of the cores",
+    ]
+    assert cells(line_with(markdown, "| 0.000 |"))[3:] == ["0.000", "1.000", "2.000"]
+    machine = markdown.partition("## The machine meanwhile")[2]
+    assert cells(line_with(machine, "| FCN"))[3:7] == ["4", "0.50", "1.50", "40"]
+
+
+def test_agreement_is_shown_where_it_was_counted() -> None:
+    markdown = markdown_page(report(PYTORCH, INT8))
+
+    assert cells(line_with(markdown, "PyTorch fp32 | 99.500"))[1:] == [
+        "ONNX Runtime", "int8", "PyTorch fp32", "99.500",
+    ]  # fmt: skip
+    assert "Agreement" not in markdown_page(report(PYTORCH))
+
+
+def test_terminal_table_has_a_verdict_and_says_why() -> None:
+    stable = replace(PYTORCH, boundaries=timed(*STEADY))
+    file = io.StringIO()
+
+    Console(file=file, width=160).print(terminal_table(report(stable, INT8)))
+
+    text = file.getvalue()
+    assert "stable" in line_with(text, "PyTorch", "fp32")
+    assert "inconclusive" in line_with(text, "ONNX Runtime", "20.00")
+    assert "ONNX Runtime int8, inconclusive: too few steps: 3 of 20" in text
 
 
 def test_others_stay_in_the_order_they_ran() -> None:
@@ -65,7 +132,7 @@ def test_markdown_tables_are_rectangular() -> None:
     markdown = markdown_page(report(PYTORCH, INT8, RANDOM))
 
     blocks = [block.splitlines() for block in markdown.split("\n\n") if block.startswith("|")]
-    assert len(blocks) == 4
+    assert len(blocks) == 6
     assert all(len({len(cells(line)) for line in block}) == 1 for block in blocks)
 
 
