@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/segdeploy
 
-.PHONY: demo test check format lint types floors test-gpu cpp-headers cpp-check clean
+.PHONY: demo bench test check format lint types floors test-gpu cpp-headers cpp-check clean
 
 demo: $(VENV)/default  ## export, calibrate, quantize, compile and measure the demo model
 	$(RUN) export demo
 	$(RUN) build-engine demo --int8 --target onnxruntime
 	$(RUN) bench demo --dataset demo --precision fp32,int8 --json artifacts/demo/report.json --report artifacts/demo/report.md
 	@echo "The report is artifacts/demo/report.md, its pictures are beside it."
+
+bench: $(VENV)/default $(VENV)/report  ## the whole zoo in ten minutes on two cores; what is cut: docs/benchmark.md
+	$(RUN) bench --suite quick --json artifacts/bench/quick.json --html artifacts/bench/quick.html --lock artifacts/bench/quick.lock.json
+	@echo "The report is artifacts/bench/quick.html."
 
 test: lint types floors  ## what CI runs: lint, types, floors and every test
 	-test -d $(VENV)/cpp-headers/usr || $(MAKE) cpp-headers  # without them the tests of cpp/ are skipped

@@ -1,5 +1,6 @@
 """The three data folders, read and checked: models/, calibration/ and benchmarks/."""
 
+import hashlib
 import random
 import re
 import tomllib
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from segdeploy.errors import SegdeployError
-from segdeploy.spec import ClassSet, Method, ModelSpec, RangeMethod, Size
+from segdeploy.spec import ClassSet, Method, ModelSpec, Precision, RangeMethod, Runtime, Size
 
 _PACKAGED = Path(__file__).parent / "data"  # where the wheel keeps the three folders
 ROOT = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[1]
@@ -29,7 +30,19 @@ TARGET_KEYS = {
     "miou": float, "fps": float, "device": str, "memory_gb": float, "resolution": str, "note": str,
     "miou_ms_flip": float,
 }  # fmt: skip
-NAMES = {str: "a text", int: "a whole number", float: "a number", list: "a list"}
+SUITE_KEYS = {"seed": int, "runs": list}
+RUN_KEYS = {
+    "models": list, "dataset": str, "precisions": list, "runtimes": list, "seconds": float,
+    "limit": int, "weights": str, "accuracy": bool,
+}  # fmt: skip
+WEIGHTS = ("at-hand", "random")
+NAMES = {
+    bool: "true or false",
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    list: "a list",
+}
 
 
 @dataclass(frozen=True)
@@ -85,6 +98,41 @@ class CalibrationSet:
                 hint=f"{len(known)} images are there, such as {min(known, default='')!r}; for a "
                 "part of a data set, see calibration/README.md",
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteRun:
+    """Models that are measured in one way.
+
+    Args:
+        models: of the zoo.
+        dataset: that they are scored on, and whose images they are timed on.
+        precisions: of each model.
+        runtimes: of each precision; PyTorch is always there.
+        seconds: for the boundary `mmseg` of each row; the other three get a third of it each.
+        weights: "random", or "at-hand": the published ones, or random ones if they are missing.
+        accuracy: whether to score where weights and data are at hand.
+        limit: images that are scored; None: all.
+    """
+
+    models: tuple[str, ...]
+    dataset: str
+    precisions: tuple[Precision, ...]
+    runtimes: tuple[Runtime, ...]
+    seconds: float
+    weights: str
+    accuracy: bool
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What belongs together in one result, and the hash of the file that says so."""
+
+    name: str
+    seed: int  # of random weights
+    runs: tuple[SuiteRun, ...]
+    sha256: str
 
 
 def model_names() -> list[str]:
@@ -168,6 +216,60 @@ def load_targets() -> dict[str, Target]:
         )
         targets[name] = Target(**row)
     return targets
+
+
+def suite_names() -> list[str]:
+    """One name per TOML in benchmarks/suites/."""
+    return sorted(path.stem for path in (BENCHMARKS / "suites").glob("*.toml"))
+
+
+def load_suite(name: str) -> Suite:
+    """A suite of benchmarks/suites/, or a path to a TOML like those."""
+    is_path = name.endswith(".toml")
+    path = Path(name) if is_path else BENCHMARKS / "suites" / f"{name}.toml"
+    if not (path.is_file() and (is_path or name in suite_names())):
+        raise SegdeployError(
+            f"{name!r} is not a suite", hint=f"one of {', '.join(suite_names())}, or a TOML file"
+        )
+    values = _read_toml(path)
+    manual = "benchmarks/suites/README.md"
+    _check_keys(path, values, SUITE_KEYS, SUITE_KEYS.keys(), manual)
+    for run in values["runs"]:
+        _check_keys(path, run, RUN_KEYS, RUN_KEYS.keys() - {"limit"}, manual)
+    runs = tuple(_parse_run(path, run) for run in values["runs"])
+    if not runs:
+        raise SegdeployError(f"{path}: has no run", hint=f"see {manual} for the keys")
+    return Suite(path.stem, values["seed"], runs, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def _parse_run(path: Path, run: Mapping[str, Any]) -> SuiteRun:
+    known: dict[str, list[Any]] = {
+        "models": model_names(), "precisions": list(Precision), "runtimes": list(Runtime),
+    }  # fmt: skip
+    chosen = {
+        key: tuple(_one_of(path, key, value, names) for value in run[key])
+        for key, names in known.items()
+    }
+    empty = next((key for key, values in chosen.items() if not values), None)
+    if empty or not run["seconds"] > 0 or run.get("limit", 1) < 1:
+        key = empty or ("limit" if run["seconds"] > 0 else "seconds")
+        raise SegdeployError(f"{path}: {key} = {run[key]}; wanted more than none")
+    return SuiteRun(
+        **chosen,
+        dataset=run["dataset"],
+        seconds=run["seconds"],
+        weights=_one_of(path, "weights", run["weights"], list(WEIGHTS)),
+        accuracy=run["accuracy"],
+        limit=run.get("limit"),
+    )
+
+
+def recipe_hashes(models: Set[str], calibrations: Set[str]) -> dict[str, str]:
+    """The sha256 of every recipe that a result depends on, by its place in the data folders."""
+    paths = [MODELS / f"{name}.toml" for name in models]
+    paths += [path for name in calibrations for path in CALIBRATION.glob(f"{name}.t*")]
+    found = {f"{path.parent.name}/{path.name}": path for path in paths}
+    return {n: hashlib.sha256(found[n].read_bytes()).hexdigest() for n in sorted(found)}
 
 
 def calibration_names() -> list[str]:

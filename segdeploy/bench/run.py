@@ -53,15 +53,29 @@ def compare(
     html_path: Path | None = None,
 ) -> Report:
     """Build, measure one after the other, and write the report; PyTorch is always in it."""
+    check_page(html_path)
+    has_pages = report_path is not None or html_path is not None
+    report, pictures = gather(comparison, replace(options, pictures=has_pages))
+    write_report(
+        report, pictures, json_path=json_path, report_path=report_path, html_path=html_path
+    )
+    return report
+
+
+def check_page(html_path: Path | None) -> None:
+    """Refuse a page that cannot be written, before anything is measured."""
     if html_path is not None:
-        with needs("matplotlib", "jinja2", extra="report"):  # before anything is measured
-            from segdeploy.html.page import check_name, write_page
+        with needs("matplotlib", "jinja2", extra="report"):
+            from segdeploy.html.page import check_name
         check_name(html_path)
+
+
+def gather(comparison: Comparison, options: BenchOptions) -> tuple[Report, tuple[Picture, ...]]:
+    """Build and measure one after the other; the rows, and the pictures that `options` ask for."""
     if not options.speed_only:
         options.open()  # a missing data set is found before anything is built
     environment = describe_environment()  # first, so that the load it shows is that of others
-    has_pages = report_path is not None or html_path is not None
-    options = replace(options, threads=environment.usable_cores, pictures=has_pages)
+    options = replace(options, threads=environment.usable_cores)
     subjects = [s for name in _names(comparison, options) for s in _plan(name, comparison, options)]
     with TemporaryDirectory(prefix="segdeploy-") as folder:
         options = replace(options, labels=Path(folder))
@@ -76,16 +90,28 @@ def compare(
         created=comparison.created,
         targets=_targets(options.mode),
     )
+    return report, _pictures(outcomes, options, report)
+
+
+def write_report(
+    report: Report,
+    pictures: tuple[Picture, ...],
+    *,
+    json_path: Path | None = None,
+    report_path: Path | None = None,
+    html_path: Path | None = None,
+) -> None:
+    """Write the rows and the pages that are asked for."""
     if json_path is not None:
         _write(json_path, report.to_json())
-    pictures = _pictures(outcomes, options, report)
     if report_path is not None:
         paths = write_pictures(pictures, report_path.parent / f"{report_path.stem}-pictures")
         beside = [path.relative_to(report_path.parent).as_posix() for path in paths]
         _write(report_path, markdown_page(report, beside))
     if html_path is not None:
+        from segdeploy.html.page import write_page
+
         write_page(report, html_path, pictures)
-    return report
 
 
 def _targets(mode: Mode) -> dict[str, Target]:

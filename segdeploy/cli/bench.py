@@ -76,6 +76,7 @@ def bench(
             store=STORE,
             json_path=json,
             report_path=report,
+            html_path=html,
             lock_path=lock,
             command=command,
             created=created,
