@@ -9,6 +9,7 @@ from segdeploy.cli import printing
 from segdeploy.cli.bench import bench
 from segdeploy.cli.building import build_engine
 from segdeploy.cli.calibration import calibrate
+from segdeploy.cli.difference import diff
 from segdeploy.cli.doctor import doctor
 from segdeploy.cli.inspection import inspect
 from segdeploy.cli.options import (
@@ -177,5 +178,6 @@ def predict(
 app.command(epilog="Example: segdeploy bench demo --precision fp32,int8 --report report.md")(bench)
 app.command(epilog="Example: segdeploy load demo --scenario constant-stream")(load)
 app.command(epilog="Example: segdeploy inspect artifacts/demo/fp32.onnx")(inspect)
+app.command(epilog="Example: segdeploy diff demo artifacts/demo/int8.onnxruntime.ort")(diff)
 
 app.command(epilog="Example: segdeploy doctor --json")(doctor)
