@@ -67,5 +67,6 @@ for name in manifest artifact graph; do
 done
 
 echo "== clang-tidy"
-clang-tidy --quiet -p "$work/address" src/*.cpp tools/*.cpp examples/*.cpp
+printf '%s\n' src/*.cpp tools/*.cpp examples/camera_service.cpp examples/minimal.cpp |
+  grep -v tensorrt.cpp | xargs -n 1 -P "${JOBS:-2}" clang-tidy --quiet -p "$work/address"
 echo "all clean"

@@ -1,10 +1,12 @@
 """What is built from cpp/: its own tests, segdeploy-run, the examples, the installed package."""
 
+import http.client
 import json
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -160,6 +162,45 @@ def test_the_camera_service_stops_gracefully(sign, build, engine):
     assert counts is not None
     read, labelled, dropped, failed = map(int, counts.groups())
     assert (labelled + dropped, failed) == (read, 0)  # what was queued is done
+
+
+def test_the_http_service_labels_what_is_posted(build, engine, blocks):
+    program = build / "examples" / "http_service"
+    if not program.is_file():
+        pytest.skip("needs cpp-httplib")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    service = subprocess.Popen([program, engine.path, ONNXRUNTIME, str(port)])
+    image = blocks(SIZE)[0]
+    try:
+        assert answer(port, "GET", "/health", b"", tries=100) == (200, b"ready\n")
+        labels = answer(port, "POST", "/segment", image.tobytes())
+        wrong = answer(port, "POST", "/segment", b"short")
+    finally:
+        service.send_signal(signal.SIGTERM)
+
+    assert service.wait(timeout=20) == 0
+    with segdeploy.open(engine.path) as opened, opened.session() as session:
+        assert labels == (200, session.run(image[None]).tobytes())
+    assert wrong == (400, b"wanted 18432 bytes of RGB\n")
+
+
+def answer(port, method, path, body, tries=1):
+    """Status and body; a service that is starting is asked again."""
+    for left in reversed(range(tries)):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        try:
+            connection.request(method, path, body, {"Content-Type": "application/octet-stream"})
+            response = connection.getresponse()
+            return response.status, response.read()
+        except ConnectionRefusedError:
+            if not left:
+                raise
+            time.sleep(0.05)
+        finally:
+            connection.close()
+    return None
 
 
 @pytest.mark.parametrize("kind", ["graph", "engine"])
