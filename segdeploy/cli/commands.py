@@ -9,6 +9,7 @@ from segdeploy.cli import printing
 from segdeploy.cli.bench import bench
 from segdeploy.cli.building import build_engine
 from segdeploy.cli.calibration import calibrate
+from segdeploy.cli.cpp import cpp
 from segdeploy.cli.difference import diff
 from segdeploy.cli.doctor import doctor
 from segdeploy.cli.inspection import inspect
@@ -180,4 +181,5 @@ app.command(epilog="Example: segdeploy load demo --scenario constant-stream")(lo
 app.command(epilog="Example: segdeploy inspect artifacts/demo/fp32.onnx")(inspect)
 app.command(epilog="Example: segdeploy diff demo artifacts/demo/int8.onnxruntime.ort")(diff)
 
+app.command(epilog="Example: segdeploy cpp --cmake-dir")(cpp)
 app.command(epilog="Example: segdeploy doctor --json")(doctor)
