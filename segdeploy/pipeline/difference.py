@@ -181,6 +181,11 @@ def _notes(reference: Side, other: Side) -> list[str]:
             notes.append(f"{side.name}: has no graph beside it, so no layers are compared")
         elif not side.is_graph:
             notes.append(f"{side.name}: layers are those of its graph, which runs in ONNX Runtime")
+        if side.graph is not None and side.graph.is_widened:
+            notes.append(
+                f"{side.name}: what its graph computes in fp16 is computed in fp32 here, since "
+                "ONNX Runtime has no int8 with fp16 scales"
+            )
     own, others = reference.manifest.classes, other.manifest.classes
     if own.names != others.names and len(own) == len(others):
         first = next(k for k in range(len(own)) if own.names[k] != others.names[k])

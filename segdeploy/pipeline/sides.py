@@ -67,6 +67,7 @@ class Layered:
 
     model: Any  # an onnx.ModelProto
     manifest: Manifest
+    is_widened: bool = False  # fp16 was made fp32, for ONNX Runtime has no int8 with fp16 scales
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,10 +197,10 @@ def _open_source(
 
 
 def _open_file(artifact: Graph | EnginePlan, stack: ExitStack) -> Side:
-    from segdeploy.graph import read_graph, read_model
+    from segdeploy.graph import read_graph
 
     if isinstance(artifact, Graph):
-        layered = Layered(read_model(artifact.path), artifact.manifest)
+        layered = _layered(artifact)
         run = stack.enter_context(open_model(layered))
         return Side(artifact.path.name, artifact.manifest, run, lambda: layered, is_graph=True)
     shown = artifact
@@ -212,9 +213,19 @@ def _open_file(artifact: Graph | EnginePlan, stack: ExitStack) -> Side:
             source = read_graph(artifact.find_source())
         except SegdeployError:  # it need not be there; the comparison says that there are no layers
             return None
-        return Layered(read_model(source.path), source.manifest)
+        return _layered(source)
 
     return Side(artifact.path.name, artifact.manifest, session_run(session), graph)
+
+
+def _layered(graph: Graph) -> Layered:
+    from segdeploy.graph import read_model
+    from segdeploy.repairs import in_float32, is_half
+
+    model = read_model(graph.path)
+    if graph.manifest.precision is Precision.INT8 and is_half(model):
+        return Layered(in_float32(model), graph.manifest, is_widened=True)
+    return Layered(model, graph.manifest)
 
 
 def session_run(session: Session) -> Run:

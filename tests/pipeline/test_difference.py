@@ -324,6 +324,22 @@ def test_sound_graphs_are_left_alone(compare, sound, half, int8):
     assert min(layer.sqnr_db for layer in integer.layers) > 20  # measured: 22.2
 
 
+def test_an_int8_graph_for_tensorrt_is_run_with_wider_scales(compare, folder, half):
+    calibration = open_calibration("demo-64", DATA)
+    few = replace(
+        calibration,
+        ids=calibration.ids[:CALIBRATED],
+        load=lambda: islice(calibration.load(), CALIBRATED),
+    )
+    request = QuantizeRequest(calibration=few, runtime=Runtime.TENSORRT, store=Store(folder))
+    graph = quantize_graph(half, request, folder / "tensorrt.onnx")
+
+    found = compare(half.path, graph.path).difference
+
+    assert found.sentence.startswith("Nothing is wrong: ")
+    assert any("no int8 with fp16 scales" in note for note in found.notes)
+
+
 def test_what_no_cause_explains_is_called_unexplained(compare, broken, sound):
     def noisy_activation(model, dice):
         """Every ReLU6 of the backbone ends at 2: no cause that is tried."""
