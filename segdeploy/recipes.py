@@ -108,7 +108,7 @@ class SuiteRun:
         models: of the zoo.
         dataset: that they are scored on, and whose images they are timed on.
         precisions: of each model.
-        runtimes: of each precision; PyTorch is always there.
+        runtimes: of each precision; PyTorch has one row, in fp32.
         seconds: for the boundary `mmseg` of each row; the other three get a third of it each.
         weights: "random", or "at-hand": the published ones, or random ones if they are missing.
         accuracy: whether to score where weights and data are at hand.

@@ -33,6 +33,7 @@ class Lock:
         suite: its name.
         suite_sha256: of its TOML.
         seed: of random weights.
+        device: that was asked for; "": what each artifact is made for.
         code: the commit of segdeploy, where it ran from a checkout.
         versions: of Python and of every package that can change a speed or a label.
         weights: by model: the file's sha256, or random:SEED.
@@ -47,6 +48,7 @@ class Lock:
     suite: str
     suite_sha256: str
     seed: int
+    device: str = ""
     code: str
     versions: Mapping[str, str]
     weights: Mapping[str, str]
@@ -123,7 +125,7 @@ def check_lock(locked: Lock, here: Lock) -> None:
 
 
 def _differences(locked: Lock, here: Lock) -> Iterator[str]:
-    for name in ("suite", "suite_sha256", "seed", "code"):
+    for name in ("suite", "suite_sha256", "seed", "device", "code"):
         wanted, found = getattr(locked, name), getattr(here, name)
         if wanted != found:
             yield _said(name.replace("_", " "), wanted, found)

@@ -40,6 +40,7 @@ class Comparison:
     precisions: tuple[Precision, ...] = (Precision.FP32,)
     runtimes: tuple[Runtime, ...] = (Runtime.ONNXRUNTIME, Runtime.PYTORCH)
     calibration: str | None = None
+    pytorch: bool = True  # whether each model has a row of it, whatever the runtimes
     command: str = ""
     created: str = ""
 
@@ -146,7 +147,8 @@ def _plan(name: str, comparison: Comparison, options: BenchOptions) -> Iterator[
         yield from _plan_artifact(name, comparison, options)
         return
     output = _output(options)
-    yield Subject(model=name, checkpoint=comparison.checkpoint, output=output)
+    if comparison.pytorch:
+        yield Subject(model=name, checkpoint=comparison.checkpoint, output=output)
     runtimes = [runtime for runtime in comparison.runtimes if runtime is not Runtime.PYTORCH]
     if not runtimes:
         return

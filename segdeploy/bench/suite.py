@@ -14,7 +14,7 @@ from segdeploy.errors import SegdeployError
 from segdeploy.pipeline.source import default_checkpoint
 from segdeploy.recipes import Suite, SuiteRun, load_model
 from segdeploy.report import Report
-from segdeploy.spec import RANDOM, Device
+from segdeploy.spec import RANDOM, Device, Runtime
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def run_suite(suite: Suite, options: SuiteOptions) -> Report:
     lock: Lock | None = None
     if options.lock_path is not None or options.locked is not None:
         lock = make_lock(suite, {r.model: (r.comparison.checkpoint, r.options) for r in runs})
-        lock = replace(lock, command=options.command)
+        lock = replace(lock, command=options.command, device=str(options.device or ""))
     if lock is not None and options.locked is not None:
         check_lock(options.locked, lock)
     has_pages = options.report_path is not None or options.html_path is not None
@@ -144,6 +144,7 @@ def _plan_model(suite: Suite, run: SuiteRun, model: str, options: SuiteOptions) 
         checkpoint=checkpoint,
         precisions=run.precisions,
         runtimes=run.runtimes,
+        pytorch=Runtime.PYTORCH in run.runtimes,
         command=options.command,
         created=options.created,
     )

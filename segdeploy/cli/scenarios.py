@@ -75,11 +75,13 @@ def load(
 
     command = " ".join(["segdeploy", *sys.argv[1:]])
     made = put_under_load(
-        artifact, options, command=command, created=datetime.now(UTC).date().isoformat(), out=json
+        artifact,
+        options,
+        command=command,
+        created=datetime.now(UTC).date().isoformat(),
+        out=json,
+        tell=lambda trial: printing.note(f"{_asked(trial)}: {_ruled(trial)}"),
     )
-    for number, trial in enumerate(made.trials, 1):
-        if len(made.trials) > 1:
-            printing.note(f"run {number}: {_asked(trial)}: {_ruled(trial)}")
     printing.show_facts(load_facts(made))
 
 
@@ -125,7 +127,8 @@ def _numbers(trial: "Trial") -> Iterator[tuple[str, str]]:
 
 def _asked(trial: "Trial") -> str:
     if trial.streams is not None:
-        return f"{trial.streams} cameras of {trial.options.fps:g} fps"
+        cameras = "camera" if trial.streams == 1 else "cameras"
+        return f"{trial.streams} {cameras} of {trial.options.fps:g} fps"
     return "" if trial.rate is None else f"{trial.rate:.4g} queries/s"
 
 

@@ -3,7 +3,6 @@
 import gc
 import itertools
 import json
-import logging
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -27,8 +26,6 @@ from segdeploy.runtime import RunOptions
 from segdeploy.spec import Runtime
 from segdeploy.telemetry import machine_state
 
-logger = logging.getLogger(__name__)
-
 SCHEMA = 1
 NUMBERS = re.compile(r"\[\n[-+.eE\d,\snul]*\]")  # a list of them, which goes on one line
 PROBES = 5  # batches that tell what an engine does at best, before anything is measured
@@ -36,6 +33,13 @@ STEPS = 50  # in one of which that best is divided for the search of a rate: 2 %
 START = 0.6  # share of the best that a search begins at: a queue needs slack
 LIMIT = 4  # times the best: out of reach
 MARGIN = 1.2  # offline: more images than the best would need for the seconds that are asked for
+
+
+Tell = Callable[[Trial], object]
+
+
+def silent(_trial: Trial) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,15 +84,30 @@ class Load:
 
 
 def put_under_load(
-    name: str, options: LoadOptions, *, command: str = "", created: str = "", out: Path | None
+    name: str,
+    options: LoadOptions,
+    *,
+    command: str = "",
+    created: str = "",
+    out: Path | None = None,
+    tell: Tell = silent,
 ) -> Load:
-    """Open an artifact or a model, run the scenario, and write the JSON if a place is named."""
+    """Open an artifact or a model, run the scenario, and write the JSON if a place is named.
+
+    Args:
+        name: of an artifact's file, or of a model.
+        options: the scenario.
+        command: repeats the run.
+        created: ISO date.
+        out: of the JSON.
+        tell: is given each run of a search when it has ended.
+    """
     environment = describe_environment()  # first, so that the load it shows is that of others
     opening = Opening(device=options.device, run=RunOptions(threads=options.threads))
     path = Path(name) if is_artifact(name) else None
     with open_named(name, opening) as engine, Crew(engine, options) as crew:
         with _collector_off():
-            trials, answer = run_scenario(crew, options)
+            trials, answer = run_scenario(crew, options, tell)
         made = Load(
             artifact=path.name if path else name,
             artifact_sha256=sha256_of(path) if path else "",
@@ -107,7 +126,9 @@ def put_under_load(
     return made
 
 
-def run_scenario(crew: Crew, options: LoadOptions) -> tuple[tuple[Trial, ...], Trial | None]:
+def run_scenario(
+    crew: Crew, options: LoadOptions, tell: Tell = silent
+) -> tuple[tuple[Trial, ...], Trial | None]:
     """All runs of a scenario, and the one that answers it."""
     if options.generator is Generator.LOADGEN:
         from segdeploy.load.loadgen import run_loadgen
@@ -120,30 +141,28 @@ def run_scenario(crew: Crew, options: LoadOptions) -> tuple[tuple[Trial, ...], T
         case Scenario.CONSTANT_STREAM if options.streams is not None:
             only = run_trial(crew, options, options.seed, streams=options.streams)
         case Scenario.SERVER | Scenario.CONSTANT_STREAM:
-            return _search(crew, options)
+            return _search(crew, options, tell)
         case _:
             only = run_trial(crew, options, options.seed)
     return (only,), only
 
 
-def _search(crew: Crew, options: LoadOptions) -> tuple[tuple[Trial, ...], Trial | None]:
+def _search(crew: Crew, options: LoadOptions, tell: Tell) -> tuple[tuple[Trial, ...], Trial | None]:
     """The largest rate, in steps, or number of cameras whose run is VALID; each has a new seed."""
     best = probe(crew)
     step = best / STEPS if options.scenario is Scenario.SERVER else options.fps
     trials: list[Trial] = []
 
-    def attempt(number: int) -> Trial:
+    def passes(number: int) -> bool:
         asked: dict[str, Any] = {"rate": number * step}
         if options.scenario is Scenario.CONSTANT_STREAM:
             asked = {"streams": number}
         trials.append(run_trial(crew, options, options.seed + len(trials), **asked))
-        ruling, reasons = trials[-1].judge()
-        shown = ", ".join(f"{name} {value:.4g}" for name, value in asked.items())
-        logger.info("%s: %s %s", shown, ruling, "; ".join(reasons))
-        return trials[-1]
+        tell(trials[-1])
+        return trials[-1].judge()[0] is Ruling.VALID
 
     largest = find_largest(
-        lambda number: attempt(number).judge()[0] is Ruling.VALID,
+        passes,
         start=int(START * best / step),
         limit=max(2, int(LIMIT * best / step)),
     )

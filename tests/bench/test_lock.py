@@ -30,6 +30,7 @@ LOCK = Lock(
     [
         ({"suite_sha256": "b"}, "suite sha256 is b, the lock says a"),
         ({"seed": 3}, "seed is 3, the lock says 0"),
+        ({"device": "cuda:0"}, "device is cuda:0, the lock says missing"),
         ({"code": "1234 with changes"}, "code is 1234 with changes, the lock says 1234"),
         ({"versions": {"python": "3.11.7", "numpy": "2.2"}}, "numpy is 2.2, the lock says 2.1"),
         ({"versions": {"python": "3.11.7"}}, "numpy is missing, the lock says 2.1"),

@@ -106,6 +106,15 @@ def test_what_is_named_twice_is_measured_once(measured, options, known):
     assert len(measured) == 2
 
 
+def test_pytorch_can_be_left_out(measured, options, monkeypatch, tmp_path):
+    made = SimpleNamespace(path=tmp_path / "made.ort")
+    monkeypatch.setattr(run, "make_artifact", lambda *_: made)
+
+    compare(Comparison(subjects=("fcn",), checkpoint="random:0", pytorch=False), options)
+
+    assert measured == [Subject(artifact=made.path)]
+
+
 def test_pytorch_alone_needs_nothing_built(measured, options):
     compare(
         Comparison(subjects=("fcn",), checkpoint="random:0", runtimes=(Runtime.PYTORCH,)), options

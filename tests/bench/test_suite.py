@@ -94,6 +94,14 @@ def test_weights_without_data_have_their_speed(options):
     assert fcn.lacks[0].startswith("speed only: ")
 
 
+def test_pytorch_is_measured_where_it_is_named(options):
+    both = replace(RUN, runtimes=(Runtime.ONNXRUNTIME, Runtime.PYTORCH))
+
+    runs = plan_suite(replace(SUITE, runs=(RUN, both)), options)
+
+    assert [run.comparison.pytorch for run in runs] == [False, True]
+
+
 def test_synthetic_weights_lack_nothing(options):
     chosen = replace(CITY, weights="random", accuracy=False)
 

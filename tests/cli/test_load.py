@@ -50,7 +50,8 @@ def test_a_search_ends_with_a_load_that_was_confirmed(segdeploy, graph, inside, 
     whole = json.loads(place.read_text())
     trials = whole["trials"]
     found = trials[whole["answer"]]
-    assert f"{found['streams']} cameras of 20 fps under 2000 ms p50" in ended.out
+    cameras = "camera" if found["streams"] == 1 else "cameras"
+    assert f"{found['streams']} {cameras} of 20 fps under 2000 ms p50" in ended.out
     assert [t["derived"]["ruling"] for t in trials if t["streams"] == found["streams"]][-1] == (
         "valid"
     )
