@@ -15,6 +15,8 @@ NEEDS = {
     "build-engine --target tensorrt": (*_MODEL, "tensorrt", "NVIDIA driver"),
     "predict --device cpu": ("onnxruntime",),
     "predict --device cuda": ("onnxruntime on CUDA", "NVIDIA driver"),
+    "load --device cpu": ("onnxruntime",),
+    "diff": _MODEL,
     "bench --device cpu": _MODEL,
     "bench --device cuda": ("torch on CUDA", "onnxruntime on CUDA", "NVIDIA driver"),
     "bench --runtime tensorrt-rtx": (*_MODEL, "tensorrt-rtx on this GPU", *_GPU),
