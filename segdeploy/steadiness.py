@@ -5,7 +5,7 @@ find the same median.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -116,20 +116,24 @@ def confidence_interval(steps: Times | Sequence[float], percent: float) -> Inter
 
     Single steps would show too small an uncertainty: what slows one of them slows the next.
     """
+    found = [np.percentile(draws, percent, axis=1) for draws in redrawn(steps)]
+    outside = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(np.concatenate(found), [outside, 100 - outside])
+    return Interval(float(low), float(high))
+
+
+def redrawn(steps: Times | Sequence[float], seed: int = SEED) -> Iterator[Times]:
+    """As many steps drawn anew in blocks of neighbours: `RESAMPLES` rows, some at a time."""
     values = np.asarray(steps, np.float64)
     count = values.size
     length = max(1, round(count ** (1 / 3)))  # Hall, Horowitz, Jing 1995
     blocks = math.ceil(count / length)
     rows = max(1, AT_ONCE // count)
-    dice = np.random.default_rng(SEED)
-    found = []
+    dice = np.random.default_rng(seed)
     for drawn in range(0, RESAMPLES, rows):
         starts = dice.integers(0, count, (min(rows, RESAMPLES - drawn), blocks, 1))
         places = (starts + np.arange(length)).reshape(len(starts), -1)[:, :count] % count
-        found.append(np.percentile(values[places], percent, axis=1))
-    outside = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(np.concatenate(found), [outside, 100 - outside])
-    return Interval(float(low), float(high))
+        yield values[places]
 
 
 def drift(steps: Times | Sequence[float]) -> float:

@@ -1,9 +1,10 @@
 """The commands: each parses, calls one function and prints. Heavy modules are imported inside."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from segdeploy.cli import printing
 from segdeploy.cli.bench import bench
@@ -31,13 +32,27 @@ from segdeploy.cli.options import (
     parse_mode,
     parse_size,
 )
+from segdeploy.cli.results import bench_compare, bench_show
 from segdeploy.cli.scenarios import load
 from segdeploy.errors import SegdeployError
 from segdeploy.recipes import load_model, load_targets, model_names
 from segdeploy.spec import Output, Precision, Runtime, Tuning
 from segdeploy.version import __version__
 
+
+class TwoWords(TyperGroup):
+    """The name of a command may have two words: `bench compare` stands beside `bench`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # typer hides its types
+        """Find the command; a second word belongs to its name if there is such a one."""
+        pair = " ".join(args[:2])
+        if pair in self.commands:
+            return pair, self.commands[pair], args[2:]
+        return super().resolve_command(ctx, args)
+
+
 app = typer.Typer(
+    cls=TwoWords,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -177,6 +192,12 @@ def predict(
 
 
 app.command(epilog="Example: segdeploy bench demo --precision fp32,int8 --report report.md")(bench)
+app.command("bench show", epilog="Example: segdeploy bench show report.json --html report.html")(
+    bench_show
+)
+app.command("bench compare", epilog="Example: segdeploy bench compare main.json branch.json")(
+    bench_compare
+)
 app.command(epilog="Example: segdeploy load demo --scenario constant-stream")(load)
 app.command(epilog="Example: segdeploy inspect artifacts/demo/fp32.onnx")(inspect)
 app.command(epilog="Example: segdeploy diff demo artifacts/demo/int8.onnxruntime.ort")(diff)

@@ -190,7 +190,7 @@ def page_of(report: Report, pictures: Sequence[Picture] = ()) -> Page:
 def _cards(report: Report, subjects: Sequence[Subject]) -> Iterator[Card]:
     """The fastest row, the best mIoU, the largest gain, and how many rows can be trusted."""
     fastest = max(subjects, key=lambda s: s.measurement.fps)
-    yield Card("fastest", f"{view.number(fastest.measurement.fps)} fps", fastest.long)
+    yield Card("fastest", f"{view.number(fastest.measurement.fps)} fps", _noted(fastest))
     scored = [s for s in subjects if s.measurement.miou is not None]
     if scored:
         best = max(scored, key=lambda s: s.measurement.miou or 0)
@@ -198,9 +198,15 @@ def _cards(report: Report, subjects: Sequence[Subject]) -> Iterator[Card]:
     gains = [(gain, s) for s in subjects if (gain := report.speedup(s.measurement)) is not None]
     if gains and len(gains) > 1:
         gain, subject = max(gains, key=lambda pair: pair[0])
-        yield Card("most gained over PyTorch", f"{gain:.2f}x", subject.long)
+        yield Card("most gained over PyTorch", f"{gain:.2f}x", _noted(subject))
     stable = sum(s.measurement.steadiness.is_stable for s in subjects)
     yield Card("stable timing", f"{stable} of {len(subjects)}", "rows, at the boundary mmseg")
+
+
+def _noted(subject: Subject) -> str:
+    """Whose time stands out, and whether it can be trusted."""
+    is_stable = subject.measurement.steadiness.is_stable
+    return subject.long if is_stable else f"{subject.long}: inconclusive"
 
 
 def _trust(subjects: Sequence[Subject]) -> str:

@@ -10,11 +10,6 @@ from segdeploy.report import Report
 SPLIT_IMAGES = {"cityscapes": 500, "ade20k": 2000}  # cityscapesScripts; sceneparsing
 PUBLISHED_DIGITS = 2  # of an mIoU in the table
 ONE_PASS = "whole"  # the mode whose fps were published
-TEST_RESOLUTION = "1024x2048"
-CROP_NOTE = (
-    "Cityscapes was timed at 1024x2048, the test resolution; the 512x1024 in the names of the "
-    "configs is the crop of training."
-)
 DEVICE_NOTE = (
     "The published fps were taken on a V100 with PyTorch in 2020. To reach them says that this "
     "machine with this engine is as fast; it says nothing of the software alone."
@@ -96,12 +91,10 @@ def against(measurement: Measurement, target: Target) -> Against:
 
 def footnotes(report: Report) -> tuple[str, ...]:
     """What is odd about the published rows, each once."""
-    notes = (n for model, target in report.references.items() for n in notes_of(model, target))
+    notes = (note for target in report.references.values() for note in notes_of(target))
     return tuple(dict.fromkeys(notes))
 
 
-def notes_of(model: str, target: Target) -> tuple[str, ...]:
+def notes_of(target: Target) -> tuple[str, ...]:
     """What is odd about one published row."""
-    crop = (CROP_NOTE,) if target.resolution == TEST_RESOLUTION else ()
-    note = (f"{model}: {target.note}",) if target.note else ()
-    return (*note, *crop, DEVICE_NOTE)
+    return (*filter(None, target.note.split("; ")), DEVICE_NOTE)

@@ -117,7 +117,7 @@ def verdicts(report: Report, subjects: Sequence[Subject], footnotes: Sequence[st
         if target is None:
             continue
         found = against(m, target)
-        marks = ", ".join(str(footnotes.index(n) + 1) for n in notes_of(m.model, target))
+        marks = ", ".join(str(footnotes.index(n) + 1) for n in notes_of(target))
         rows.append((
             Cell(m.name, note=subject.short),
             Cell(found.verdict, _tone(found)),

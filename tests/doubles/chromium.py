@@ -112,6 +112,7 @@ def browser() -> Iterator[Tab]:
             pass_fds=(to_child, from_child),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            env={**os.environ, "TMPDIR": folder},  # or it leaves files behind
         )  # fmt: skip
         os.close(to_child)
         os.close(from_child)
