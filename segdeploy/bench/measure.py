@@ -41,6 +41,11 @@ class Subject:
     output: Output = Output.LABELS  # that PyTorch returns
     size: Size | None = None  # that PyTorch is timed at without the data; None: the data set's
 
+    @property
+    def name(self) -> str:
+        """For people who wait for it."""
+        return f"{self.model}, PyTorch" if self.artifact is None else str(self.artifact)
+
 
 @dataclass(frozen=True, kw_only=True)
 class BenchOptions:

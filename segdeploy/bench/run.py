@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from segdeploy.artifacts import writing
+from segdeploy.bench.live import live_rows
 from segdeploy.bench.measure import BenchOptions, Outcome, Subject, measure
 from segdeploy.bench.pictures import paint
 from segdeploy.datasets import find_facts
@@ -77,12 +78,15 @@ def gather(comparison: Comparison, options: BenchOptions) -> tuple[Report, tuple
         options.open()  # a missing data set is found before anything is built
     environment = describe_environment()  # first, so that the load it shows is that of others
     options = replace(options, threads=environment.usable_cores)
-    subjects = [s for name in _names(comparison, options) for s in _plan(name, comparison, options)]
-    with TemporaryDirectory(prefix="segdeploy-") as folder:
+    planned = [s for name in _names(comparison, options) for s in _plan(name, comparison, options)]
+    subjects = list(dict.fromkeys(planned))
+    names = [subject.name for subject in subjects]
+    with TemporaryDirectory(prefix="segdeploy-") as folder, live_rows(names) as show:
         options = replace(options, labels=Path(folder))
         outcomes: list[Outcome] = []
-        for subject in dict.fromkeys(subjects):
+        for subject in subjects:
             outcomes.append(measure(subject, options))
+            show(outcomes[-1].measurement)
             options = replace(options, shown=options.shown or tuple(outcomes[-1].pictures))
     report = Report(
         measurements=tuple(outcome.measurement for outcome in outcomes),

@@ -1,6 +1,7 @@
 """Pictures of a report: panels side by side, as bench writes them and as the page shows them."""
 
 import base64
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,9 +43,12 @@ class Picture:
 
 def write_pictures(pictures: Sequence[Picture], folder: Path) -> tuple[Path, ...]:
     """One PNG for each picture: its panels in a strip."""
-    paths = []
+    paths: list[Path] = []
+    names: Counter[str] = Counter()  # the rows of two models may be worst on one image
     for picture in pictures:
-        paths.append(folder / f"{picture.name.replace('/', '-')}.png")
+        name = picture.name.replace("/", "-")
+        names[name] += 1
+        paths.append(folder / f"{name}{'' if names[name] == 1 else f'-{names[name]}'}.png")
         write_png(paths[-1], np.hstack([panel.image for panel in picture.panels]))
     return tuple(paths)
 

@@ -31,6 +31,13 @@ def test_what_was_written_is_read_back_with_the_names_of_the_rows(tmp_path) -> N
     ]
 
 
+def test_the_same_image_of_two_models_gives_two_files(tmp_path) -> None:
+    paths = write_pictures([strip("a", 1, 2, 3), strip("a", 4, 5, 6)], tmp_path)
+
+    assert [path.name for path in paths] == ["a.png", "a-2.png"]
+    assert all(path.exists() for path in paths)
+
+
 def test_strips_of_another_run_get_numbers(tmp_path) -> None:
     write_pictures([strip("a", 1, 2, 3)], tmp_path)
 
