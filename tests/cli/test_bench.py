@@ -1,6 +1,7 @@
 """`segdeploy bench`: rows, modes, and what is not scored."""
 
 import json
+import re
 
 import pytest
 
@@ -15,17 +16,28 @@ def test_bench_scores_and_times_the_artifact_itself(segdeploy, graph, inside, tm
     ended = segdeploy(
         "bench", graph, "--dataset", "scenes", "--limit", 3,
         "--json", tmp_path / "rows.json", "--report", tmp_path / "report.md",
+        "--html", tmp_path / "report.html",
     )  # fmt: skip
 
     assert ended.code == 0, ended.err
     (row,) = json.loads((tmp_path / "rows.json").read_text())["rows"]
     assert (row["model"], row["precision"], row["runtime"]) == ("tiny", "fp32", "onnxruntime")
-    assert row["miou"] == pytest.approx(100, abs=0.1)  # the labels are PyTorch's own
-    assert row["images"] == 3
-    assert row["fps"] == pytest.approx(1000 / row["mean_ms"])
+    derived = row["derived"]
+    assert derived["miou"] == pytest.approx(100, abs=0.1)  # the labels are PyTorch's own
+    assert row["tally"]["images"] == 3
+    assert derived["fps"] == pytest.approx(1000 / derived["boundaries"]["mmseg"]["mean_ms"])
     assert row["artifact_sha256"]
     assert "tiny" in (tmp_path / "report.md").read_text()
     assert len(list((tmp_path / "report-pictures").iterdir())) == 3
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<img") == 3 * 3  # the image, the truth, the one row
+    assert page.count('alt="0: ') == 3
+    assert re.search(r"^1/1 .*fp32\.onnx: fps [\d.]+, p50 ms", ended.err, re.MULTILINE)
+    rows, again = tmp_path / "rows.json", tmp_path / "again.html"
+    pictures = tmp_path / "report-pictures"
+    assert segdeploy("bench", "show", rows, "--html", again, "--pictures", pictures).code == 0
+    assert again.read_text().count("<img") == 9
+    assert segdeploy("bench", "compare", rows, rows, "--fail-if", "p50_ms>+0%").code == 0
 
 
 @pytest.mark.slow
@@ -38,7 +50,7 @@ def test_bench_measures_a_model_in_pytorch_alone(segdeploy, inside, tmp_path):
 
     assert ended.code == 0, ended.err
     (row,) = json.loads(rows.read_text())["rows"]
-    assert (row["runtime"], row["miou"]) == ("pytorch", pytest.approx(100))
+    assert (row["runtime"], row["derived"]["miou"]) == ("pytorch", pytest.approx(100))
 
 
 @pytest.mark.slow
@@ -56,7 +68,7 @@ def test_bench_names_the_mode_in_every_row(segdeploy, inside, tmp_path):
     assert (row["resolution"], row["mode"]) == (f"64x96, {mode}", str(mode))
     assert row["title"].endswith(f", {mode}")
     assert row["output"] == "logits"
-    assert row["miou"] is not None
+    assert row["derived"]["miou"] is not None
     assert str(mode) in (tmp_path / "page.md").read_text()
     assert "slide" in ended.out
 
@@ -69,9 +81,9 @@ def test_bench_without_the_data_measures_speed_only(segdeploy, graph, inside, tm
 
     assert ended.code == 0, ended.err
     (row,) = json.loads(rows.read_text())["rows"]
-    assert row["miou"] is None
-    assert row["fps"] > 0
-    assert row["p50_ms"] > 0
+    assert row["derived"]["miou"] is None
+    assert row["derived"]["fps"] > 0
+    assert row["derived"]["boundaries"]["mmseg"]["p50_ms"] > 0
 
 
 @pytest.mark.slow
