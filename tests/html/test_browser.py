@@ -8,7 +8,7 @@ import pytest
 from segdeploy.html.page import write_page
 
 pytestmark = [
-    pytest.mark.skipif(not chromium.PROGRAM, reason="chromium is not installed"),
+    pytest.mark.browser,
     pytest.mark.xdist_group("browser"),
 ]
 DESKTOP, PHONE = (1200, 900), (360, 780)
