@@ -114,6 +114,7 @@ void serve(const segdeploy::Engine& engine, long frames) {
   Queue queue;
   Counts counts;
   std::vector<std::thread> workers;
+  workers.reserve(WORKERS);
   for (int k = 0; k < WORKERS; ++k) {
     workers.emplace_back([&] { work(engine, size, queue, counts); });
   }

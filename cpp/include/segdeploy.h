@@ -4,6 +4,7 @@
  * Whatever *_open made is freed by *_close once; NULL is let pass. */
 #ifndef SEGDEPLOY_H
 #define SEGDEPLOY_H
+/* NOLINTBEGIN(modernize-*): it is C. */
 
 #include <stddef.h>
 #include <stdint.h>
@@ -118,4 +119,5 @@ SEGDEPLOY_C_API segdeploy_status segdeploy_overlay(const segdeploy_engine* engin
 }
 #endif
 
+/* NOLINTEND(modernize-*) */
 #endif

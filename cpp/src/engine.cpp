@@ -70,7 +70,7 @@ std::string device_for(const Artifact& artifact, const std::string& asked) {
   const std::string& runtime = artifact.manifest.facts.runtime;
   const bool is_plan = runtime == "tensorrt" || runtime == "tensorrt-rtx";
   if (asked.empty()) return is_plan ? "cuda:0" : "cpu";
-  const std::string device = asked == "cuda" ? "cuda:0" : asked;
+  std::string device = asked == "cuda" ? "cuda:0" : asked;
   const bool is_cpu = device == "cpu";
   if (!is_cpu && gpu_number(device) < 0) {
     throw Error("device " + first_code_points(in_quotes(asked), 60) +

@@ -36,7 +36,7 @@ void add_run(std::vector<Run>& runs, int pixel, int low, int high, int most) {
 }  // namespace
 
 Axis::Axis(int old, int pixels, int most) : logits(old), keep(), take() {
-  const double scale = static_cast<double>(static_cast<float>(old) / static_cast<float>(pixels));
+  const auto scale = static_cast<double>(static_cast<float>(old) / static_cast<float>(pixels));
   for (int pixel = 0; pixel < pixels; ++pixel) {
     // One rounding to float, as the fused multiply-add in torch: (x + 1/2) * scale - 1/2.
     const float at = std::max(static_cast<float>((pixel + 0.5) * scale - 0.5), 0.0f);
@@ -177,8 +177,8 @@ void Mask::interpolate_rows(const float* logits, const Run& rows, const Run& col
   float best[ROWS][LANES];
   std::int32_t winner[ROWS][LANES];
   for (int x = 0; x < columns.count; ++x) {
-    keep[x] = columns_.keep[static_cast<std::size_t>(columns.start + x)];
-    take[x] = columns_.take[static_cast<std::size_t>(columns.start + x)];
+    keep[x] = columns_.keep.data()[columns.start + x];
+    take[x] = columns_.take.data()[columns.start + x];
   }
   for (int y = 0; y < count; ++y) {
     for (int x = 0; x < LANES; ++x) best[y][x] = LOWEST, winner[y][x] = 0;
@@ -193,8 +193,8 @@ void Mask::interpolate_rows(const float* logits, const Run& rows, const Run& col
       lower[x] = below[columns.low] * keep[x] + below[columns.high] * take[x];
     }
     for (int y = 0; y < count; ++y) {
-      const float keep_row = rows_.keep[static_cast<std::size_t>(first + y)];
-      const float take_row = rows_.take[static_cast<std::size_t>(first + y)];
+      const float keep_row = rows_.keep.data()[first + y];
+      const float take_row = rows_.take.data()[first + y];
       for (int x = 0; x < LANES; ++x) {
         const float score = upper[x] * keep_row + lower[x] * take_row;
         const bool is_better = score > best[y][x];

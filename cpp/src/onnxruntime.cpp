@@ -49,7 +49,8 @@ void* open_library(const std::string& file) {
 Library load_library(const std::string& file) {
   void* handle = open_library(file);
   if (handle == nullptr) {
-    throw Error(std::string("ONNX Runtime cannot be loaded (") + dlerror() + ")",
+    const char* reason = dlerror();  // of this thread. NOLINT(concurrency-mt-unsafe)
+    throw Error(std::string("ONNX Runtime cannot be loaded (") + reason + ")",
                 "name the file by RunOptions::onnxruntime_library; pip install onnxruntime brings "
                 "one, in onnxruntime/capi");
   }
@@ -148,9 +149,9 @@ OnnxRuntimeModel::OnnxRuntimeModel(Artifact artifact, Library library, int threa
 OnnxRuntimeModel::~OnnxRuntimeModel() {
   if (process().is_this()) return;
   // In a forked child the threads are not there, and freeing would wait for them.
-  session_.release();
-  environment_.release();
-  memory_.release();
+  static_cast<void>(session_.release());
+  static_cast<void>(environment_.release());
+  static_cast<void>(memory_.release());
 }
 
 Owned<OrtSessionOptions> OnnxRuntimeModel::session_options(int threads) const {
@@ -258,8 +259,8 @@ class OnnxRuntimeRunner final : public Runner {
 
   ~OnnxRuntimeRunner() override {
     if (model_->process().is_this()) return;
-    input_.release();
-    output_.release();
+    static_cast<void>(input_.release());
+    static_cast<void>(output_.release());
   }
 
   void prepare(const Batch& batch) override {

@@ -191,8 +191,8 @@ TensorRTModel::TensorRTModel(Artifact artifact, const std::string& device)
 
 TensorRTModel::~TensorRTModel() {
   if (process().is_this()) return;
-  engine_.release();  // CUDA does not live on in a forked child
-  runtime_.release();
+  static_cast<void>(engine_.release());  // CUDA does not live on in a forked child
+  static_cast<void>(runtime_.release());
 }
 
 void TensorRTModel::deserialize(const Artifact& artifact) {
@@ -311,7 +311,7 @@ class TensorRTRunner final : public Runner {
 
 TensorRTRunner::~TensorRTRunner() {
   if (!model_->process().is_this()) {
-    context_.release();
+    static_cast<void>(context_.release());
     return;
   }
   try {

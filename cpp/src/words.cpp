@@ -43,7 +43,7 @@ std::string escape(std::uint32_t value) {
     default: break;
   }
   char text[12];
-  std::snprintf(text, sizeof text, value < 0x100 ? "\\x%02x" : "\\u%04x", value);
+  static_cast<void>(std::snprintf(text, sizeof text, value < 0x100 ? "\\x%02x" : "\\u%04x", value));
   return text;
 }
 

@@ -63,6 +63,7 @@ Request parse(const std::vector<std::string>& arguments) {
   if (places.size() < 2 || request.out.empty()) throw WrongUsage();
   request.artifact = places.front();
   request.images.assign(places.begin() + 1, places.end());
+  // Before there is a thread. NOLINTNEXTLINE(concurrency-mt-unsafe)
   if (const char* file = std::getenv("SEGDEPLOY_ONNXRUNTIME")) {
     request.options.onnxruntime_library = file;
   }

@@ -90,7 +90,7 @@ struct LabelMap {
 
   LabelMap() = default;
   LabelMap(std::uint8_t* pixels, int rows, int columns, std::ptrdiff_t row_bytes = 0)
-      : data(pixels), height(rows), width(columns), type(Type::u8), stride(row_bytes) {}
+      : data(pixels), height(rows), width(columns), stride(row_bytes) {}
   LabelMap(std::int32_t* pixels, int rows, int columns, std::ptrdiff_t row_bytes = 0)
       : data(pixels), height(rows), width(columns), type(Type::i32), stride(row_bytes) {}
 
