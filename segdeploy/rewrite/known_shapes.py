@@ -8,6 +8,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+WEIGHTS = 4096  # elements of a constant that is no shape: shapes have a handful
+DATA = ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data")
+
 
 @dataclass(frozen=True)
 class KnownGraph:
@@ -48,8 +51,35 @@ def with_known_shapes(model: onnx.ModelProto, shape: tuple[int, ...]) -> KnownGr
     return known
 
 
+def infer_shapes(model: onnx.ModelProto, *, strict: bool = False) -> onnx.ModelProto:
+    """The model with the shape of every tensor, inferred without the bytes of its weights.
+
+    ONNX writes a model to bytes for it and reads it back, twice: 300 MB of weights take seconds.
+
+    Raises:
+        onnx.shape_inference.InferenceError: `strict`, and shapes contradict each other.
+    """
+    whole = onnx.ModelProto()
+    whole.CopyFrom(model)
+    found = _infer_lightly(model, strict=strict)
+    for values in ("value_info", "output"):
+        whole.graph.ClearField(values)
+        getattr(whole.graph, values).extend(getattr(found, values))
+    return whole
+
+
+def _infer_lightly(model: onnx.ModelProto, *, strict: bool) -> onnx.GraphProto:
+    light = onnx.ModelProto()
+    light.CopyFrom(model)
+    for tensor in light.graph.initializer:
+        if math.prod(tensor.dims) > WEIGHTS:
+            for data in DATA:
+                tensor.ClearField(data)
+    return onnx.shape_inference.infer_shapes(light, strict_mode=strict, data_prop=True).graph
+
+
 def _inferred(model: onnx.ModelProto) -> KnownGraph:
-    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    graph = _infer_lightly(model, strict=False)
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     item_bytes: dict[str, int] = {}
     for value in (*graph.input, *graph.value_info, *graph.output):

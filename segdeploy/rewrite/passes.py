@@ -15,6 +15,7 @@ from segdeploy.rewrite.dilated_winograd import apply_dilated_winograd
 from segdeploy.rewrite.input_scale import fold_input_scale
 from segdeploy.rewrite.integer_logits import finish_in_integers
 from segdeploy.rewrite.integer_resize import resize_in_integers
+from segdeploy.rewrite.known_shapes import infer_shapes
 from segdeploy.rewrite.mask_on_host import leave_mask_to_host
 from segdeploy.rewrite.padding_bands import leave_out_padding
 from segdeploy.rewrite.pixel_border import leave_out_mark
@@ -89,7 +90,7 @@ def rewrite_model(
 def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     """The passes rely on shapes, which a file from elsewhere may contradict."""
     try:
-        return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+        return infer_shapes(model, strict=True)
     except onnx.shape_inference.InferenceError as error:
         reason = str(error).splitlines()[0]
         raise SegdeployError(f"the graph's shapes contradict each other ({reason})") from error
