@@ -73,11 +73,9 @@ def open_openvino(path: str, image: Any, threads: int) -> Step:
     return lambda: request.infer([image])
 
 
-def open_mmseg(config: str, image: Any, threads: int) -> Step:
-    """MMSegmentation's predict path, timed as tools/analysis_tools/benchmark.py does on a CPU."""
-    import torch
+def stand_in_operators() -> None:
+    """For mmcv-lite, which has none: these models use none, but mmseg imports their module."""
 
-    # mmcv-lite has no compiled operators, and these models use none; mmseg imports their module.
     class Operators(types.ModuleType):
         def __getattr__(self, name: str) -> Any:
             if name.startswith("__"):
@@ -88,6 +86,13 @@ def open_mmseg(config: str, image: Any, threads: int) -> Step:
         module = Operators(name)
         module.__path__ = []
         sys.modules.setdefault(name, module)
+
+
+def open_mmseg(config: str, image: Any, threads: int) -> Step:
+    """MMSegmentation's predict path, timed as tools/analysis_tools/benchmark.py does on a CPU."""
+    import torch
+
+    stand_in_operators()
     import mmseg
     from mmengine.config import Config
     from mmengine.model.utils import revert_sync_batchnorm
