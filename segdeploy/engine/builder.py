@@ -145,10 +145,10 @@ def _compile_in_thread(library: ModuleType, log: Any, order: _Order) -> _Compile
     """Compile in a thread: the build blocks in C++, and there the main thread would miss Ctrl-C."""
     cancelled = threading.Event()
     with (
-        progress_bar(f"building with {order.runtime.display_name}", PERCENT) as advance,
+        progress_bar(f"building with {order.runtime.display_name}", PERCENT) as bar,
         ThreadPoolExecutor(1) as worker,
     ):
-        monitor = make_monitor(library, advance, cancelled)
+        monitor = make_monitor(library, bar, cancelled)
         future = worker.submit(_compile, library, log, order, monitor)
         try:
             while not future.done():

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from segdeploy.progress import Advance
+from segdeploy.progress import Advance, Bar
 
 PERCENT = 100.0  # the length of the bar
 
@@ -55,19 +55,20 @@ class Phases:
             self.position = position
 
 
-def make_monitor(library: ModuleType, advance: Advance, cancelled: threading.Event) -> Any:
-    """An IProgressMonitor: moves a bar of length 100, stops the build once `cancelled` is set."""
+def make_monitor(library: ModuleType, bar: Bar, cancelled: threading.Event) -> Any:
+    """An IProgressMonitor: moves and names a bar of length 100, stops the build if `cancelled`."""
     interface: Any = library.IProgressMonitor
 
     class Monitor(interface):  # type: ignore[misc]  # known only when the library is loaded
         def __init__(self) -> None:
             super().__init__()
-            self._phases = Phases(advance)
+            self._phases = Phases(bar)
             self._lock = threading.Lock()  # TensorRT may call from several threads
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             with self._lock:
                 self._phases.start(phase_name, parent_phase, num_steps)
+                bar.tell(phase_name)
 
         def phase_finish(self, phase_name: str) -> None:
             with self._lock:

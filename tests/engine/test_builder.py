@@ -3,8 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from segdeploy.engine.timing_cache import TimingCache
 from segdeploy.engine_options import EngineOptions, Hardware, Verbosity
 from segdeploy.errors import SegdeployError
 from segdeploy.nvinfer import load_library, open_log
-from segdeploy.progress import Advance
 from segdeploy.shapes import ShapeProfile, TensorInfo
 from segdeploy.spec import Precision, Runtime
 
@@ -304,17 +302,17 @@ def test_ctrl_c_stops_the_build_and_leaves_nothing(
     assert main_thread is not None
     moves: list[float] = []
 
-    @contextmanager
-    def interrupting_bar(what: str, total: float | None) -> Iterator[Advance]:
-        def advance(steps: float) -> None:
+    class InterruptingBar:
+        def __call__(self, steps: float) -> None:
             if not moves:
                 signal.pthread_kill(main_thread, signal.SIGINT)
                 time.sleep(1.0)  # ten times what Ctrl-C may go unseen
             moves.append(steps)
 
-        yield advance
+        def tell(self, phase: str) -> None:
+            pass
 
-    monkeypatch.setattr(builder, "progress_bar", interrupting_bar)
+    monkeypatch.setattr(builder, "progress_bar", lambda what, total: nullcontext(InterruptingBar()))
     # A job in the background of a shell starts with SIGINT ignored, and Python leaves it so.
     inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -326,6 +324,26 @@ def test_ctrl_c_stops_the_build_and_leaves_nothing(
 
     assert len(moves) < 10  # a whole build of TensorRT-RTX 1.7 makes 43
     assert list(tmp_path.iterdir()) == [graph]
+
+
+def test_a_build_shows_its_phases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = write_graph(tmp_path / "model.onnx", Precision.FP32)
+    moves: list[float] = []
+    phases: list[str] = []
+
+    class RecordingBar:
+        def __call__(self, steps: float) -> None:
+            moves.append(steps)
+
+        def tell(self, phase: str) -> None:
+            phases.append(phase)
+
+    monkeypatch.setattr(builder, "progress_bar", lambda what, total: nullcontext(RecordingBar()))
+
+    build(graph)
+
+    assert len(set(phases)) > 1
+    assert sum(moves) == pytest.approx(100.0)
 
 
 def test_tensorrt_says_which_is_missing_driver_or_library(
