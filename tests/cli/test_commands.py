@@ -32,6 +32,8 @@ def test_the_help_of_every_command_ends_with_an_example(segdeploy, command):
 def test_the_commands_are_those_of_the_contract():
     assert COMMANDS == [
         "bench",
+        "bench compare",
+        "bench show",
         "build-engine",
         "calibrate",
         "cpp",
@@ -40,6 +42,7 @@ def test_the_commands_are_those_of_the_contract():
         "download",
         "export",
         "inspect",
+        "load",
         "models",
         "predict",
     ]
