@@ -74,6 +74,7 @@ class Timing:
         """What the steps and the machine say of this run."""
         return judge_steps(
             self.latency.steps_ms,
+            warmup_ms=self.latency.warmup_ms,
             clock_ns=timer.cost_ns + timer.resolution_ns if timer else 0,
             disturbances=disturbances(self.before, self.after),
         )

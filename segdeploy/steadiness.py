@@ -71,12 +71,17 @@ class Steadiness:
 
 
 def judge_steps(
-    steps_ms: Sequence[float], *, clock_ns: float = 0.0, disturbances: Sequence[str] = ()
+    steps_ms: Sequence[float],
+    *,
+    warmup_ms: Sequence[float] = (),
+    clock_ns: float = 0.0,
+    disturbances: Sequence[str] = (),
 ) -> Steadiness:
     """Read the uncertainty off the steps of one run and say whether it is stable.
 
     Args:
         steps_ms: in the order they were made, all of them.
+        warmup_ms: those before, which must not have been the faster ones.
         clock_ns: what reading the clock costs, and what it cannot tell apart.
         disturbances: what is known to have slowed the run.
     """
@@ -97,6 +102,8 @@ def judge_steps(
     elif abs(trend) > LIMIT:
         direction = "slower" if trend > 0 else "faster"
         reasons.append(f"steps became {abs(trend):.0%} {direction} over the run")
+    if len(warmup_ms) and (gain := faster_before(warmup_ms, steps)):
+        reasons.append(f"steps of the warm-up took {gain:.0%} less than those after it")
     if (levels := two_levels(steps)) is not None:
         reasons.append(f"{levels.share:.0%} of the steps take {levels.ratio:.2f} times as long")
     half = (p50.high - p50.low) / 2 / median
@@ -168,6 +175,14 @@ def settling_steps(steps: Times | Sequence[float]) -> int:
             break
         settled += window
     return settled
+
+
+def faster_before(warmup: Sequence[float], steps: Times | Sequence[float]) -> float:
+    """Share of the median by which warm-up took less: the machine can do better; else 0."""
+    before, after = float(np.median(warmup)), float(np.median(steps))
+    gain = 1 - before / after
+    is_sure = before < np.percentile(steps, 10)
+    return gain if gain > LEVEL_GAP and is_sure else 0.0
 
 
 class Levels(NamedTuple):

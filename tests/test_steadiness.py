@@ -139,6 +139,17 @@ def test_two_levels_are_told_from_a_spread() -> None:
     assert two_levels(np.full(195, 10.0)) is None
 
 
+def test_a_warm_up_that_was_faster_spoils_a_run() -> None:
+    run = steady()
+
+    slowed = judge_steps(run, warmup_ms=run[:5] * 0.64)
+
+    assert slowed.reasons == ("steps of the warm-up took 36% less than those after it",)
+    assert judge_steps(run, warmup_ms=run[:5] * 3).is_stable  # as it should be
+    assert all(judge_steps(steady(k)[5:], warmup_ms=steady(k)[:5]).is_stable for k in SEEDS)
+    assert judge_steps(noisy(), warmup_ms=noisy()[:5]).reasons == judge_steps(noisy()).reasons
+
+
 @pytest.mark.parametrize(("clock_ns", "is_stable"), [(70, True), (90_000, True), (110_000, False)])
 def test_a_clock_that_takes_a_hundredth_of_a_step_spoils_it(clock_ns, is_stable) -> None:
     found = judge_steps(steady(), clock_ns=clock_ns)
