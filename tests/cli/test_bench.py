@@ -45,8 +45,9 @@ def test_bench_measures_a_model_in_pytorch_alone(segdeploy, inside, tmp_path):
     rows = tmp_path / "rows.json"
 
     ended = segdeploy(
-        "bench", "tiny.toml", "--dataset", "scenes", "--runtime", "pytorch", "--json", rows
-    )
+        "bench", "tiny.toml", "--dataset", "scenes", "--runtime", "pytorch", "--json", rows,
+        "--seconds", 1,
+    )  # fmt: skip
 
     assert ended.code == 0, ended.err
     (row,) = json.loads(rows.read_text())["rows"]
@@ -60,6 +61,7 @@ def test_bench_names_the_mode_in_every_row(segdeploy, inside, tmp_path):
 
     ended = segdeploy(
         "bench", "tiny.toml", "--dataset", "scenes", "--runtime", "pytorch", "--limit", 1,
+        "--seconds", 1,
         "--json", tmp_path / "rows.json", "--report", tmp_path / "page.md", *options,
     )  # fmt: skip
 
