@@ -14,6 +14,7 @@ import typer
 from turns import Row
 
 from segdeploy.environment import Environment
+from segdeploy.markdown import table
 
 ROOT = Path(__file__).parent
 RESULTS, PAGE = ROOT / "results", ROOT / "peers.md"
@@ -180,12 +181,6 @@ def about(path: Path, content: dict[str, Any]) -> str:
     return (
         f"{environment.cpu}, {cores}{load}; {', '.join(named)}; [{path.name}](results/{path.name})."
     )
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> str:
-    """A Markdown table whose columns after the first `left` are numbers."""
-    rule = ["---"] * left + ["---:"] * (len(header) - left)
-    return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
 
 
 if __name__ == "__main__":

@@ -5,12 +5,12 @@ import time
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from segdeploy.closing import Closing
 from segdeploy.errors import BusyError, SegdeployError
 from segdeploy.runtime import Engine, Session
 from segdeploy.runtime.in_place import check_images
@@ -45,7 +45,7 @@ class _Waiting:
     since: float = field(default_factory=time.monotonic)
 
 
-class Batcher:
+class Batcher(Closing):
     """Runs what is submitted, in threads of its own; a context manager that ends them."""
 
     def __init__(self, engine: Engine, options: BatchOptions) -> None:
@@ -136,14 +136,3 @@ class Batcher:
             thread.join()
         for session in self._sessions:
             session.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

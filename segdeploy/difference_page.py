@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from segdeploy.causes import Attempt, percent
 from segdeploy.difference import Difference, LayerNoise
 from segdeploy.errors import SegdeployError
 from segdeploy.images import overlay, write_png
+from segdeploy.markdown import code, escape, table
 from segdeploy.spec import ClassSet, Image, LabelMap
 
 NONE = "-"
@@ -57,7 +57,7 @@ def write_page(
     for number, picture in enumerate(pictures, 1):
         path = page.with_name(f"{page.stem}-{number}.png")
         write_png(path, draw(picture, classes))
-        shown.append(f"**{_escape(picture.id)}**\n\n![{_escape(picture.id)}]({quote(path.name)})")
+        shown.append(f"**{escape(picture.id)}**\n\n![{escape(picture.id)}]({quote(path.name)})")
     with writing(page.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(to_json(difference), indent=1) + "\n", encoding="utf-8")
     with writing(page) as temporary:
@@ -107,11 +107,11 @@ def to_markdown(difference: Difference, pictures: Sequence[str] = (), command: s
         ("Images", f"{len(difference.images)} of {difference.dataset}"),
         *((name, value) for name, value in summary(difference).items()),
     ]
-    notes = [f"- {_escape(note)}" for note in difference.notes]
+    notes = [f"- {escape(note)}" for note in difference.notes]
     sections = [
-        f"# {_escape(difference.reference)} and {_escape(difference.other)}",
-        f"**{_escape(difference.sentence)}**",
-        "\n".join([*(f"- {name}: {_escape(str(value))}" for name, value in facts), *notes]),
+        f"# {escape(difference.reference)} and {escape(difference.other)}",
+        f"**{escape(difference.sentence)}**",
+        "\n".join([*(f"- {name}: {escape(str(value))}" for name, value in facts), *notes]),
         "## Classes",
         _class_table(difference),
         "Percent, and points. The last column holds the other's labels against the reference's.",
@@ -119,10 +119,10 @@ def to_markdown(difference: Difference, pictures: Sequence[str] = (), command: s
         *_layers(difference),
         *_tried(difference),
         "## Images",
-        _table(
+        table(
             ["Image", "Equal pixels"],
             [
-                [_escape(match.id), percent(match.agreement)]
+                [escape(match.id), percent(match.agreement)]
                 for match in sorted(difference.images, key=lambda match: match.agreement)
             ],
         ),
@@ -167,9 +167,9 @@ def _class_table(difference: Difference) -> str:
         scores += [after.per_class.get(name) if after else None]
         cells = [_number(score) for score in (*scores, between.per_class.get(name))]
         shown = f"{change:+.2f}" if before else NONE
-        rows.append([_escape(name), cells[0], cells[1], shown, cells[2]])
+        rows.append([escape(name), cells[0], cells[1], shown, cells[2]])
     header = ["Class", "Reference", "Other", "Change", "Other against reference"]
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def _pictures(shown: Sequence[str]) -> list[str]:
@@ -188,7 +188,7 @@ def _layers(difference: Difference) -> list[str]:
     departs = difference.departs
     rows = [
         [
-            f"`{_code(layer.name)}`{' departs' if layer == departs else ''}",
+            f"`{code(layer.name)}`{' departs' if layer == departs else ''}",
             decibel_words(layer.sqnr_db),
             str(layer.not_finite or NONE),
         ]
@@ -199,15 +199,15 @@ def _layers(difference: Difference) -> list[str]:
         "the signal by that of the difference. Channels that int8 stretches are laid on the "
         "reference's first."
     )
-    return ["## Layers", text, _table(["Layer", "SQNR", "Not finite"], rows)]
+    return ["## Layers", text, table(["Layer", "SQNR", "Not finite"], rows)]
 
 
 def _tried(difference: Difference) -> list[str]:
     named = difference.likely
     rows = [
         [
-            f"{_escape(attempt.cause)}{', named' if attempt == named else ''}",
-            _escape(attempt.what),
+            f"{escape(attempt.cause)}{', named' if attempt == named else ''}",
+            escape(attempt.what),
             percent(attempt.before),
             percent(attempt.after),
             str(attempt.images),
@@ -215,11 +215,11 @@ def _tried(difference: Difference) -> list[str]:
         for attempt in sorted(difference.attempts, key=_gain)
     ]
     header = ["Cause", "With", "Equal before", "After", "Images"]
-    lines = [_table(header, rows, left=2)] if rows else []
+    lines = [table(header, rows, left=2)] if rows else []
     if difference.facts:
-        lines.append("\n".join(f"- Certain: {_escape(fact.sentence)}" for fact in difference.facts))
+        lines.append("\n".join(f"- Certain: {escape(fact.sentence)}" for fact in difference.facts))
     if difference.untried:
-        lines.append("\n".join(f"- Not tried: {_escape(text)}" for text in difference.untried))
+        lines.append("\n".join(f"- Not tried: {escape(text)}" for text in difference.untried))
     return ["## Causes that were undone", *lines] if lines else []
 
 
@@ -229,17 +229,3 @@ def _gain(attempt: Attempt) -> float:
 
 def _number(score: float | None) -> str:
     return NONE if score is None else f"{score:.2f}"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
-    rule = ["---"] * left + ["---:"] * (len(header) - left)
-    return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
-
-
-def _escape(text: str) -> str:
-    """Names come from files: as Markdown they are one line of plain text."""
-    return re.sub(r"([\\`*\[\]<>|])", r"\\\1", " ".join(text.split()))
-
-
-def _code(name: str) -> str:
-    return re.sub(r"[^\w./:-]", "?", name)

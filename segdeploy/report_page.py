@@ -1,6 +1,5 @@
 """A report for people: a Markdown page, a terminal table."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -11,6 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from segdeploy.markdown import escape, table
 from segdeploy.measurement import Boundary, Measurement, Part
 from segdeploy.recipes import Target
 from segdeploy.report import SOURCE, Report
@@ -34,7 +34,7 @@ def markdown_page(report: Report, pictures: Sequence[str] = ()) -> str:
         *_per_class(report),
         *_pictures(pictures),
         "## Environment",
-        "\n".join(f"- {name}: {_escape(text)}" for name, text in report.environment.facts()),
+        "\n".join(f"- {name}: {escape(text)}" for name, text in report.environment.facts()),
         "## Repeat it",
         "\n".join(f"    {line}" for line in report.command.splitlines()),
     ]
@@ -149,7 +149,7 @@ def _headline(report: Report) -> list[str]:
     for row in _rows(report):
         runtime = row.runtime
         if row.note:
-            notes.append(f"{len(notes) + 1}. {_escape(f'{row.name}, {row.runtime}: {row.note}')}")
+            notes.append(f"{len(notes) + 1}. {escape(f'{row.name}, {row.runtime}: {row.note}')}")
             runtime = f"{runtime} ({len(notes)})"
         lines.append([
             row.name, runtime, row.precision, row.device, row.resolution, row.miou, row.miou_change,
@@ -189,7 +189,7 @@ def _timed(report: Report) -> list[str]:
     )
     if scored:
         text += (
-            f" mIoU by the arithmetic of mmseg's IoUMetric, over {_escape(' and '.join(scored))}."
+            f" mIoU by the arithmetic of mmseg's IoUMetric, over {escape(' and '.join(scored))}."
         )
     if len(with_miou) < len(report.measurements):
         text += ' "Not measured" marks a row that was run for its speed only.'
@@ -298,21 +298,15 @@ def _per_class(report: Report) -> list[str]:
 
 
 def _pictures(pictures: Sequence[str]) -> list[str]:
-    shown = [f"![{_escape(PurePosixPath(path).stem)}]({quote(path)})" for path in pictures]
+    shown = [f"![{escape(PurePosixPath(path).stem)}]({quote(path)})" for path in pictures]
     order = "From left: the image, the ground truth, and each measured row of the first table."
     return ["## Pictures", order, *shown] if shown else []
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> str:
-    """A Markdown table whose columns after the first `left` are numbers."""
-    rule = ["---"] * left + ["---:"] * (len(header) - left)
-    body = [[_escape(cell) for cell in row] for row in (header, *rows)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (body[0], rule, *body[1:]))
-
-
-def _escape(text: str) -> str:
-    """Class names and titles come from files: as Markdown they are one line of plain text."""
-    return re.sub(r"([\\`*\[\]<>|])", r"\\\1", " ".join(text.split()))
+    """A table of plain texts."""
+    first, *others = ([escape(cell) for cell in row] for row in (header, *rows))
+    return table(first, others, left=left)
 
 
 def _number(value: float | None, form: str, *, scale: float = 1, none: str = NONE) -> str:

@@ -1,12 +1,12 @@
 """The short way in: open an engine, give it images, get label maps."""
 
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
 from segdeploy.artifacts import Manifest
+from segdeploy.closing import Closing
 from segdeploy.errors import SegdeployError
 from segdeploy.images import overlay, read_image
 from segdeploy.pipeline.modes import WHOLE, Mode
@@ -17,7 +17,7 @@ from segdeploy.spec import ClassSet, Device, Image, LabelMap
 USUAL = Opening()
 
 
-class Segmenter:
+class Segmenter(Closing):
     """A model that segments images of any size; all threads may share it, and it is closed once.
 
     ```python
@@ -72,17 +72,6 @@ class Segmenter:
         """Free it; once."""
         self._pool.close()
         self._engine.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _checked(image: Any) -> Image:

@@ -135,7 +135,7 @@ def measure_latency(
             quarter of it; one warm-up call (unless `warmup` is 0) and three steps are made anyway.
     """
     _check(warmup, steps, max_seconds)
-    with _collector_off():
+    with collector_off():
         return _measure(step, warmup, steps, max_seconds)
 
 
@@ -160,7 +160,7 @@ def measure_in_turns(
         raise SegdeployError(f"{rounds} rounds; wanted at least 1")
     _check(TURN_WARMUP, steps, max_seconds)
     turns: list[list[Latency]] = [[] for _ in openings]
-    with _collector_off():  # once: a collection takes longer than a turn where torch is loaded
+    with collector_off():  # once: a collection takes longer than a turn where torch is loaded
         for _ in range(rounds):
             for opening, own in zip(openings, turns, strict=True):
                 with opening() as step:
@@ -210,7 +210,8 @@ def _repeat(
 
 
 @contextmanager
-def _collector_off() -> Iterator[None]:
+def collector_off() -> Iterator[None]:
+    """Keep the garbage collector from falling into what is timed."""
     enabled = gc.isenabled()
     gc.collect()
     gc.disable()

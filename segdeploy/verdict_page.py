@@ -1,6 +1,5 @@
 """A verdict as a Markdown page, with a plot beside it."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from segdeploy.accuracy import AccuracyFloor, Score
 from segdeploy.artifacts import writing
 from segdeploy.environment import Environment
 from segdeploy.errors import SegdeployError
+from segdeploy.markdown import code, escape, table
 from segdeploy.verdict import Candidate, Found, LayerError, Verdict, pareto
 
 NONE = "-"
@@ -73,9 +73,9 @@ def to_markdown(trial: Trial, picture: str = "") -> str:
         ("Wanted", str(trial.floor)),
     ]
     sections = [
-        f"# INT8 verdict: {_escape(trial.model)} on {_escape(trial.runtime)}",
-        f"**{kind}.** {_escape(' '.join(trial.verdict.sentences))}",
-        "\n".join(f"- {name}: {_escape(text)}" for name, text in facts),
+        f"# INT8 verdict: {escape(trial.model)} on {escape(trial.runtime)}",
+        f"**{kind}.** {escape(' '.join(trial.verdict.sentences))}",
+        "\n".join(f"- {name}: {escape(text)}" for name, text in facts),
         "## Candidates",
         _candidate_table(trial),
         "Δ is in percentage points against fp32 on the same images. ms is the median step: one "
@@ -83,14 +83,14 @@ def to_markdown(trial: Trial, picture: str = "") -> str:
         "round, so that a slow moment of the machine meets them all. Front marks those that no "
         "other beats in both mIoU and ms. MACs floating is the share of all multiplications.",
         *([picture] if picture else []),
-        *(_escape(note) for note in trial.notes),
+        *(escape(note) for note in trial.notes),
         *_kept(trial.verdict.chosen),
         *_ranking(trial.ranking),
         "## Environment",
-        "\n".join(f"- {name}: {_escape(text)}" for name, text in trial.environment.facts()),
+        "\n".join(f"- {name}: {escape(text)}" for name, text in trial.environment.facts()),
         "## Repeat it",
         "\n".join(f"    {line}" for line in trial.command.splitlines()),
-        f"Measured on {_escape(trial.created)}.",
+        f"Measured on {escape(trial.created)}.",
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -154,13 +154,13 @@ def _candidate_table(trial: Trial) -> str:
             f"{candidate.artifact_bytes / 1e6:.2f}",
             "yes" if candidate in front else "no" if score and is_timed else NONE,
         ])  # fmt: skip
-    return _table(header, rows, left=1)
+    return table(header, rows, left=1)
 
 
 def _kept(chosen: Candidate) -> list[str]:
     if not chosen.floating:
         return []
-    names = "\n".join(f"- `{name}`" for name in map(_code, chosen.floating))
+    names = "\n".join(f"- `{name}`" for name in map(code, chosen.floating))
     return ["## Layers left floating", names]
 
 
@@ -168,14 +168,14 @@ def _ranking(ranking: Sequence[LayerError]) -> list[str]:
     if not ranking:
         return []
     rows = [
-        [f"`{_code(layer.name)}`", f"{layer.macs_share:.2%}", _noise(layer.noise)]
+        [f"`{code(layer.name)}`", f"{layer.macs_share:.2%}", _noise(layer.noise)]
         for layer in ranking[:SHOWN_LAYERS]
     ]
     text = (
         f"The {len(rows)} worst of {len(ranking)}. Error is the power of the difference that the "
         "logits show when this layer alone is int8, by the power of the logits."
     )
-    return ["## Layers by their error", _table(["Layer", "MACs", "Error"], rows, left=1), text]
+    return ["## Layers by their error", table(["Layer", "MACs", "Error"], rows, left=1), text]
 
 
 def _noise(noise: float | None) -> str:
@@ -184,18 +184,3 @@ def _noise(noise: float | None) -> str:
 
 def _miou(candidate: Candidate) -> float:
     return candidate.score.miou if candidate.score else 0.0
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> str:
-    rule = ["---"] * left + ["---:"] * (len(header) - left)
-    return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
-
-
-def _escape(text: str) -> str:
-    """Names come from files: as Markdown they are one line of plain text."""
-    return re.sub(r"([\\`*\[\]<>|])", r"\\\1", " ".join(text.split()))
-
-
-def _code(name: str) -> str:
-    """The name of a layer between backticks, also where it comes from a strange graph."""
-    return re.sub(r"[^\w./:-]", "?", name)

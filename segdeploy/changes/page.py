@@ -12,6 +12,7 @@ from rich.text import Text
 from segdeploy.changes.conditions import Broken
 from segdeploy.changes.metrics import UNDECIDED, Change, Metric
 from segdeploy.changes.pairs import Changes, RowChange
+from segdeploy.markdown import escape
 from segdeploy.measurement import Boundary
 
 NONE = "-"
@@ -178,7 +179,7 @@ def _markdown_table(changes: Changes) -> str:
 
 def _escape(text: str) -> str:
     """Names come from files: as Markdown they are one line of plain text."""
-    return re.sub(r"([\\`*_\[\]<>|#@])", r"\\\1", " ".join(text.split()))
+    return escape(text, more="_#@")  # on GitHub a name is no heading and calls nobody
 
 
 def _code(text: str) -> str:

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
+from segdeploy.closing import Closing
 from segdeploy.datasets import find_facts
 from segdeploy.datasets.scenes import draw_scene
 from segdeploy.errors import SegdeployError
@@ -23,7 +22,7 @@ BATCH = 8  # of an engine that takes any, for throughput: the most of a dynamic 
 SIZE = Size(512, 1024)  # of images for an engine of any size that names no data set
 
 
-class Crew:
+class Crew(Closing):
     """Answers queries by their number; a context manager that closes the sessions."""
 
     def __init__(self, engine: Engine, options: LoadOptions) -> None:
@@ -74,17 +73,6 @@ class Crew:
         self._threads.shutdown()
         for session in self._sessions:
             session.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _answer_all(answer: Answer, batches: Sequence[Sequence[int]]) -> None:

@@ -1,12 +1,10 @@
 """Puts an engine under load: opens it, issues queries, searches, and keeps what came out."""
 
-import gc
 import itertools
 import json
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from segdeploy.pipeline.segment import Opening, is_artifact, open_named
 from segdeploy.runtime import RunOptions
 from segdeploy.spec import Runtime
 from segdeploy.telemetry import machine_state
+from segdeploy.timing import collector_off
 
 SCHEMA = 1
 NUMBERS = re.compile(r"\[\n[-+.eE\d,\snul]*\]")  # a list of them, which goes on one line
@@ -106,7 +105,7 @@ def put_under_load(
     opening = Opening(device=options.device, run=RunOptions(threads=options.threads))
     path = Path(name) if is_artifact(name) else None
     with open_named(name, opening) as engine, Crew(engine, options) as crew:
-        with _collector_off():
+        with collector_off():
             trials, answer = run_scenario(crew, options, tell)
         made = Load(
             artifact=path.name if path else name,
@@ -239,15 +238,3 @@ def probe(crew: Crew, clock: Callable[[], float] = time.perf_counter) -> float:
         moments.append(clock())
     fastest = min(after - before for before, after in itertools.pairwise(moments))
     return len(numbers) / fastest
-
-
-@contextmanager
-def _collector_off() -> Iterator[None]:
-    enabled = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -18,6 +17,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from segdeploy.artifacts import EnginePlan, Graph, Manifest, writing
+from segdeploy.closing import Closing
 from segdeploy.cuda import call_driver
 from segdeploy.cuda.context import PrimaryContext
 from segdeploy.errors import MisfitError, SegdeployError, needs
@@ -41,7 +41,7 @@ VNNI = ("avx512_vnni", "avx_vnni")
 VERSION: str = onnxruntime.__version__
 
 
-class OnnxRuntimeSession:
+class OnnxRuntimeSession(Closing):
     """A graph, or an engine of `build_onnxruntime_engine`, loaded by ONNX Runtime."""
 
     def __init__(
@@ -157,17 +157,6 @@ class OnnxRuntimeSession:
 
     def _free(self) -> None:
         self._session = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 @contextmanager

@@ -3,14 +3,13 @@
 import queue
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Self
 
+from segdeploy.closing import Closing
 from segdeploy.errors import BusyError, SegdeployError
 from segdeploy.runtime.session import Engine, Session
 
 
-class SessionPool:
+class SessionPool(Closing):
     """Lends its sessions, each to one thread at a time; a context manager that frees them."""
 
     def __init__(self, engine: Engine, size: int) -> None:
@@ -52,14 +51,3 @@ class SessionPool:
         """Free the sessions; a thread that has one ends first."""
         for session in self._sessions:
             session.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

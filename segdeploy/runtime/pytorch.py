@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Iterable, Iterator
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from torch.utils.dlpack import from_dlpack
 
 from segdeploy.artifacts import Manifest
+from segdeploy.closing import Closing
 from segdeploy.errors import SegdeployError
 from segdeploy.nets.checkpoint import Checkpoint, build_network
 from segdeploy.nets.segmentor import PixelsIn
@@ -19,7 +19,7 @@ from segdeploy.runtime.lease import Lease
 from segdeploy.spec import CPU, Device, Images, ModelSpec, Output
 
 
-class PyTorchSession:
+class PyTorchSession(Closing):
     """A checkpoint run eagerly in float32, as MMSegmentation runs it: no fusion, no fast math."""
 
     def __init__(
@@ -106,14 +106,3 @@ class PyTorchSession:
 
     def _free(self) -> None:
         self._module = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

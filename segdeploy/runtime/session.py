@@ -4,12 +4,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
 from segdeploy.artifacts import Manifest
+from segdeploy.closing import Closing
 from segdeploy.cuda.seam import CudaPackage
 from segdeploy.spec import Device, Images
 
@@ -41,7 +41,7 @@ class RunOptions:
     lean_runtime: Path | None = None
 
 
-class Session(Protocol):
+class Session(Closing, Protocol):
     """Runs a loaded model, in one thread at a time: pixels in, labels or logits out.
 
     Which of both, and of which sizes, says its manifest. It is a context manager. Used after it is
@@ -75,20 +75,6 @@ class Session(Protocol):
             SegdeployError: an array is on another device, of another dtype, shape or layout.
         """
 
-    def close(self) -> None:
-        """Free it; once."""
-
-    def __enter__(self) -> Self:
-        """A session is a context manager."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close it."""
-
 
 class Split(NamedTuple):
     """What `run` returns, and the GPU's milliseconds for each part of the way."""
@@ -107,7 +93,7 @@ class Splitting(Protocol):
         """`run`, with the time of each part by events of the GPU."""
 
 
-class Engine(Protocol):
+class Engine(Closing, Protocol):
     """A loaded model that all threads share; never changed after it is opened."""
 
     @property
@@ -123,14 +109,3 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free it and its sessions; once."""
-
-    def __enter__(self) -> Self:
-        """An engine is a context manager."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close it."""

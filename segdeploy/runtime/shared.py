@@ -1,10 +1,10 @@
 """Engines whose one loaded model serves all threads: those of ONNX Runtime and PyTorch."""
 
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 from weakref import WeakSet
 
 from segdeploy.artifacts import Manifest
+from segdeploy.closing import Closing
 from segdeploy.runtime.lease import Lease
 from segdeploy.runtime.session import Session
 from segdeploy.spec import Device
@@ -17,7 +17,7 @@ class Shareable(Session, Protocol):
         """Another session over the same loaded model."""
 
 
-class SharedEngine:
+class SharedEngine(Closing):
     """A loaded model; a session of it costs nothing, and any number run at the same time."""
 
     def __init__(self, loaded: Shareable) -> None:
@@ -41,14 +41,3 @@ class SharedEngine:
     def _free(self) -> None:
         for session in (*self._sessions, self._loaded):
             session.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

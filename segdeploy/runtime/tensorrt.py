@@ -6,13 +6,13 @@ see docs/verification.md.
 """
 
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from weakref import WeakSet
 
 import numpy as np
 
 from segdeploy.artifacts import EnginePlan
+from segdeploy.closing import Closing
 from segdeploy.compatibility import Here, check_compatible, flavour_of, system_name
 from segdeploy.cuda import describe_gpu, require_driver
 from segdeploy.cuda.seam import open_gpu
@@ -26,7 +26,7 @@ from segdeploy.shapes import ShapeProfile, TensorInfo, shape_text
 from segdeploy.spec import Device
 
 
-class TensorRTEngine:
+class TensorRTEngine(Closing):
     """A plan of either flavour on one GPU; sessions have a context, a stream and buffers each."""
 
     def __init__(self, plan: EnginePlan, device: Device, options: RunOptions) -> None:
@@ -103,17 +103,6 @@ class TensorRTEngine:
         with self._gpu.current():
             self._engine = None
         self._gpu.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _load_engine(library: Any, log: Any, plan: EnginePlan, lean: Path | None) -> Any:

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import pairwise
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segdeploy.artifacts import Manifest
+from segdeploy.closing import Closing
 from segdeploy.cuda.context import Event
 from segdeploy.cuda.seam import Buffer, CudaGraph, Gpu
 from segdeploy.errors import SegdeployError
@@ -59,7 +59,7 @@ class _Slot:
             self.graph.close()
 
 
-class TensorRTSession:
+class TensorRTSession(Closing):
     """Runs an engine, in one thread at a time."""
 
     def __init__(self, loaded: Loaded, context: Any) -> None:
@@ -257,14 +257,3 @@ class TensorRTSession:
             for stream in (self._copy_in, self._compute, self._copy_out):
                 stream.close()
         self._loaded.profiles.give_back(self._profile)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
