@@ -2,22 +2,18 @@
 
 import json
 import re
-import threading
 from dataclasses import fields, replace
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
-from c_library import ERROR, MISFIT, CImage, CLabels, Refusal, image_view, labels_view
+from c_library import MISFIT, Refusal
 
 import segdeploy
 from segdeploy.artifacts import EnginePlan, Manifest
 from segdeploy.errors import MisfitError, SegdeployError
 from segdeploy.graph import read_graph
-from segdeploy.pipeline.engines import build_engine
-from segdeploy.runtime.lease import Lease
-from segdeploy.spec import Method, Output, Precision, Runtime, Size
+from segdeploy.spec import Method, Size
 
 pytestmark = pytest.mark.xdist_group("cpp")
 ROOT = Path(__file__).parents[2]
@@ -279,132 +275,3 @@ def test_another_library_is_not_taken_for_onnxruntime(build, engine, library):
     assert refusal_of(library, engine.path, runtime=runtime).problem == (
         f"{runtime}: is not ONNX Runtime (it has no OrtGetApiBase)"
     )
-
-
-@pytest.fixture
-def session(engine, library):
-    with library.open(engine.path) as opened, opened.session() as made:
-        yield made
-
-
-BUFFER = np.zeros(2 * 64 * 96 * 3, np.uint8)
-PLACE = BUFFER.ctypes.data
-LABELS = CLabels(PLACE, 64, 96, 1, 0)
-
-
-@pytest.mark.parametrize(
-    ("image", "labels", "problem"),
-    [
-        (CImage(PLACE, 64, 95, 3, 0, 0), LABELS,
-         "an image batch is 1x64x95x3; the engine takes 1x64x96x3"),
-        (CImage(None, 64, 96, 3, 0, 0), LABELS, "image: has no memory"),
-        (CImage(PLACE, -1, 96, 3, 0, 0), LABELS, "image: is -1x96; wanted 1 to 8192 a side"),
-        (CImage(PLACE, 64, 96, 2, 0, 0), LABELS, "image: has 2 channels; wanted 3 or 4"),
-        (CImage(PLACE, 64, 96, 3, 0, 5), LABELS,
-         "image: has rows of 288 bytes and a stride of 5"),
-        (CImage(PLACE, 64, 96, 3, 0, 0), CLabels(PLACE, 64, 96, 2, 0),
-         "result: has labels of 2 bytes; wanted 1 or 4"),
-        (CImage(PLACE, 64, 96, 3, 0, 0), CLabels(PLACE, 64, 95, 1, 0),
-         "result: is 64x95; these images give 64x96"),
-        (CImage(PLACE, 64, 96, 3, 0, 0), CLabels(None, 64, 96, 1, 0), "result: has no memory"),
-    ],
-)  # fmt: skip
-def test_a_view_that_does_not_fit_is_refused(image, labels, problem, session):
-    with pytest.raises(Refusal) as caught:
-        session.run_views([image], [labels])
-
-    assert caught.value.problem == problem
-
-
-@pytest.mark.parametrize(("count", "problem"), [
-    (0, "images: there are none; wanted 1 or more"),
-    (2, "an image batch is 2x64x96x3; the engine takes 1x64x96x3"),
-    (65, "images: are 65; wanted up to 64"),
-])  # fmt: skip
-def test_a_batch_that_does_not_fit_is_refused(count, problem, session):
-    views = [CImage(PLACE, 64, 96, 3, 0, 0)] * count
-
-    with pytest.raises(Refusal) as caught:
-        session.run_views(views, [LABELS] * count)
-
-    assert caught.value.problem == problem
-
-
-def test_what_an_artifact_does_not_return_is_refused(session, exported, library, blocks):
-    graph = exported(Method.FCN, output=Output.LOGITS)
-
-    with pytest.raises(Refusal, match="returns labels, asked for logits"):
-        session.run_logits(blocks(SIZE), (1, 7, 8, 12))
-    with library.open(graph.path) as opened, opened.session() as of_logits:
-        with pytest.raises(Refusal, match="returns logits, asked for labels"):
-            of_logits.run(blocks(SIZE))
-        with pytest.raises(Refusal, match="has 5 floats; these images give 1x7x8x12"):
-            of_logits.run_logits(blocks(SIZE), (5,))
-
-
-def test_a_session_on_the_cpu_has_no_stream(session, blocks):
-    images = blocks(SIZE)
-
-    with pytest.raises(Refusal, match="a session on the CPU has no stream"):
-        session.enqueue(images, np.zeros(images.shape[:3], np.uint8), stream=1)
-
-
-def test_scores_that_are_no_numbers_are_refused(artifacts, library, tmp_path, blocks):
-    source = artifacts(Method.FCN, Precision.FP32)["graph"].path
-    model = onnx.load(source)
-    bias = next(t for t in model.graph.initializer if "conv_seg" in t.name and "bias" in t.name)
-    values = onnx.numpy_helper.to_array(bias).copy()
-    values[:] = np.inf
-    bias.CopyFrom(onnx.numpy_helper.from_array(values, bias.name))
-    onnx.save(model, tmp_path / "infinite.onnx")
-    broken = build_engine(
-        read_graph(tmp_path / "infinite.onnx"), Runtime.ONNXRUNTIME, tmp_path / "infinite.ort"
-    ).plan.path
-
-    with library.open(broken) as engine, engine.session() as made, pytest.raises(Refusal) as caught:
-        made.run(blocks(SIZE))
-
-    assert caught.value.problem == "the network's scores are not finite numbers"
-    assert caught.value.status == ERROR
-
-
-def test_a_fork_is_refused_in_the_words_of_python(session, in_fork, blocks):
-    images = blocks(SIZE)
-    session.run(images)
-    lease = Lease("a session of narrow-fcn")
-
-    found, expected = in_fork(lambda: outcome(session, images)), in_fork(lease.check)
-
-    assert found == (str(expected), expected.hint)
-
-
-def outcome(session, images):
-    try:
-        session.run(images)
-    except Refusal as refusal:
-        return refusal.problem, refusal.hint
-    return None
-
-
-def test_two_threads_in_one_session_are_refused(engine, library, blocks):
-    image, labels = blocks(SIZE)[0], np.zeros(SIZE, np.uint8)
-    views = [image_view(image)], [labels_view(labels)]
-    refused: list[Refusal] = []
-    with library.open(engine.path) as opened, opened.session() as shared:
-
-        def keep_running():
-            for _ in range(100):
-                try:
-                    shared.run_views(*views)
-                except Refusal as refusal:
-                    refused.append(refusal)
-
-        threads = [threading.Thread(target=keep_running) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-    assert {str(refusal) for refusal in refused} == {
-        "a session of narrow-fcn: is in use by another thread"
-    }

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import ModelProto, numpy_helper
+from faulty_graphs import renormalized, with_one_scale
 
 from segdeploy.artifacts import Graph, Store
 from segdeploy.complaints import Fault, Severity
@@ -81,23 +81,6 @@ def calibration_of(
         content="",
         load=lambda: (np.ascontiguousarray(change(dataset.load(int(k)).image)) for k in chosen),
     )
-
-
-def renormalized(
-    graph: Graph, out: Path, normalization: Normalization, *, swapped: bool = False
-) -> Graph:
-    """What an export with this normalization, or with BGR taken for RGB, would have written."""
-    model, before = read_model(graph.path), graph.manifest.normalization
-    for tensor in model.graph.initializer:
-        if tensor.name == "mean":
-            mean = np.array(normalization.mean, np.float32).reshape(1, 3, 1, 1)
-            tensor.CopyFrom(numpy_helper.from_array(mean, tensor.name))
-        if tensor.name.endswith("conv1.conv.weight.scaled"):
-            ratio = np.array(before.std) / np.array(normalization.std)
-            weights = numpy_helper.to_array(tensor) * ratio[None, :, None, None]
-            weights = np.ascontiguousarray(weights[:, ::-1] if swapped else weights, np.float32)
-            tensor.CopyFrom(numpy_helper.from_array(weights, tensor.name))
-    return save_graph(model, replace(graph.manifest, normalization=normalization), out)
 
 
 def subjects(graph: Graph, calibration: CalibrationImages) -> list[Fault]:
@@ -294,21 +277,6 @@ def int8(request, graph, scenes, tmp_path_factory) -> Graph:
         calibration=draw(scenes, 100), runtime=request.param, store=Store(folder)
     )
     return quantize_graph(graph, wanted, folder / "int8.onnx")
-
-
-def with_one_scale(model: ModelProto, tensor: str, scale: float) -> ModelProto:
-    """The same with another scale for one tensor, in both halves of its pair."""
-    changed = ModelProto()
-    changed.CopyFrom(model)
-    changed.graph.initializer.append(numpy_helper.from_array(np.float32(scale), "wrong"))
-    written = set()
-    for node in changed.graph.node:
-        if node.op_type == "QuantizeLinear" and node.input[0] == tensor:
-            node.input[1] = "wrong"
-            written.add(node.output[0])
-        if node.op_type == "DequantizeLinear" and node.input[0] in written:
-            node.input[1] = "wrong"
-    return changed
 
 
 @pytest.mark.slow

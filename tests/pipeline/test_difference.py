@@ -7,7 +7,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import ModelProto, helper, numpy_helper
+from faulty_graphs import (
+    Change,
+    align_corners,
+    align_corners_within,
+    change_constant,
+    mirrored_image,
+    moved_image,
+    nearest_mask,
+    no_mean,
+    one_activation_scale,
+    one_weight_scale,
+    other_checkpoint,
+    other_deviation,
+    other_mean,
+    overflowing,
+    permuted_classes,
+    swapped_channels,
+    swapped_weights,
+)
 
 from segdeploy.artifacts import EnginePlan, Graph, Store, sha256_of
 from segdeploy.causes import Attempt, Cause, Fact
@@ -20,7 +38,6 @@ from segdeploy.pipeline.difference import Compared, DifferenceRequest, compare_a
 from segdeploy.pipeline.engines import build_engine
 from segdeploy.pipeline.graphs import QuantizeRequest, export_model, quantize_graph
 from segdeploy.pipeline.source import resolve_source
-from segdeploy.scale_doctor import activation_scales
 from segdeploy.spec import Precision, Runtime, Size
 
 pytestmark = pytest.mark.xdist_group("difference")  # one worker exports the demo model for all
@@ -28,9 +45,6 @@ pytestmark = pytest.mark.xdist_group("difference")  # one worker exports the dem
 DATA = Path("data")  # of the drawn scenes, which need none
 IMAGES, CALIBRATED = 2, 4
 SMALL = Size(128, 256)  # half of a drawn scene
-HEAD = "segmentor.decode_head"
-Dice = np.random.Generator
-Change = Callable[[ModelProto, Dice], object]
 
 
 @pytest.fixture(scope="module")
@@ -91,143 +105,6 @@ def broken(tmp_path) -> Callable[..., Path]:
         return save_graph(model, replace(graph.manifest, **manifest), tmp_path / "broken.onnx").path
 
     return make
-
-
-def constant(model: ModelProto, ending: str):
-    return next(t for t in model.graph.initializer if t.name.endswith(ending))
-
-
-def change_constant(model: ModelProto, ending: str, change: Callable[[np.ndarray], np.ndarray]):
-    tensor = constant(model, ending)
-    before = numpy_helper.to_array(tensor)
-    after = np.ascontiguousarray(change(before), before.dtype)
-    tensor.CopyFrom(numpy_helper.from_array(after.reshape(before.shape), tensor.name))
-
-
-def resizes(model: ModelProto) -> list:
-    return [node for node in model.graph.node if node.op_type == "Resize"]
-
-
-def resize_as(node, **attributes: str) -> None:
-    for name, value in attributes.items():
-        kept = [attribute for attribute in node.attribute if attribute.name != name]
-        del node.attribute[:]
-        node.attribute.extend([*kept, helper.make_attribute(name, value)])
-
-
-def see(model: ModelProto, *nodes, **constants: list[int]) -> None:
-    """The graph sees what the nodes make of "pixels", the image in floats."""
-    cast = next(node for node in model.graph.node if node.op_type == "Cast")
-    place = list(model.graph.node).index(cast) + 1
-    nodes[-1].output[0], cast.output[0] = cast.output[0], "pixels"
-    for offset, node in enumerate(nodes):
-        model.graph.node.insert(place + offset, node)
-    for name, values in constants.items():
-        model.graph.initializer.append(numpy_helper.from_array(np.array(values, np.int64), name))
-
-
-def swapped_channels(model, dice):
-    swap = helper.make_node("Gather", ["pixels", "order"], ["swapped"], axis=3)
-    see(model, swap, order=[2, 1, 0])
-
-
-def swapped_weights(model, dice):
-    change_constant(model, "backbone.conv1.conv.weight.scaled", lambda w: w[:, ::-1])
-
-
-def other_mean(model, dice):
-    change_constant(model, "mean", lambda mean: dice.uniform(0, 255, mean.shape))
-
-
-def no_mean(model, dice):
-    change_constant(model, "mean", np.zeros_like)
-
-
-def other_deviation(model, dice):
-    ratio = dice.choice([0.4, 2.5]) * dice.uniform(0.8, 1.2, (1, 3, 1, 1))
-    change_constant(model, "backbone.conv1.conv.weight.scaled", lambda w: w * ratio)
-
-
-def align_corners(model, dice):
-    resize_as(resizes(model)[-1], coordinate_transformation_mode="align_corners")
-
-
-def align_corners_within(model, dice):
-    resize_as(resizes(model)[-2], coordinate_transformation_mode="align_corners")
-
-
-def nearest_mask(model, dice):
-    rounding = dice.choice(["floor", "round_prefer_floor"])
-    mode = "asymmetric" if rounding == "floor" else "half_pixel"
-    resize_as(
-        resizes(model)[-1],
-        mode="nearest",
-        nearest_mode=rounding,
-        coordinate_transformation_mode=mode,
-    )
-
-
-def permuted_classes(model, dice):
-    order = np.arange(8)
-    chosen = dice.choice(8, 4, replace=False)
-    order[chosen] = np.roll(chosen, 1)
-    for name in ("conv_seg.weight", "conv_seg.bias"):
-        change_constant(model, f"decode_head.{name}", lambda values: values[order])
-
-
-def other_checkpoint(model, dice):
-    for tensor in model.graph.initializer:
-        if ".weight" in tensor.name and len(tensor.dims) == 4:
-            change_constant(
-                model, tensor.name, lambda w: w * (1 + 0.3 * dice.standard_normal(w.shape))
-            )
-
-
-def mirrored_image(model, dice):
-    names = ["begin", "end", "axis", "step"]
-    mirror = helper.make_node("Slice", ["pixels", *names], ["mirrored"])
-    see(model, mirror, begin=[-1], end=[-(2**31)], axis=[2], step=[-1])
-
-
-def moved_image(model, dice):
-    y, x = (int(step) for step in dice.permutation([0, dice.choice([-1, 1])]))
-    pads = [0, max(y, 0), max(x, 0), 0, 0, max(-y, 0), max(-x, 0), 0]
-    pad = helper.make_node("Pad", ["pixels", "pads"], ["padded"], mode="edge")
-    begins = [max(-y, 0), max(-x, 0)]
-    ends = [-max(y, 0) or 2**31, -max(x, 0) or 2**31]
-    cut = helper.make_node("Slice", ["padded", "begin", "end", "axis"], ["cut"])
-    see(model, pad, cut, pads=pads, begin=begins, end=ends, axis=[1, 2])
-
-
-def one_activation_scale(model, dice):
-    scales = activation_scales(model)
-    tensor = dice.choice([s.tensor for s in scales if s.tensor.startswith("getitem")])
-    node = next(n for n in model.graph.node if n.input[0] == tensor and "Quantize" in n.op_type)
-    factor = dice.choice([1 / 12, 1 / 8, 8, 12])
-    change_constant(model, node.input[1], lambda scale: scale * factor)
-
-
-def one_weight_scale(model, dice):
-    names = [t.name for t in model.graph.initializer if t.name.endswith("_weight_scale")]
-    name = names[dice.integers(1, len(names) - 1)]
-    factor = dice.choice([1 / 6, 1 / 4, 4, 6])
-    change_constant(model, name, lambda scale: scale * factor)
-
-
-def overflowing(model, dice):
-    """What is concatenated gets large, and the next weights small: the same but in fp16."""
-    large = 2.0 ** dice.integers(13, 15)
-    c1 = f"{HEAD}.c1_bottleneck.conv.weight"
-    for name in (c1, f"{c1}_bias"):
-        change_constant(model, name, lambda values: values.astype(np.float64) * large)
-    channels = constant(model, c1).dims[0]
-
-    def smaller(weights):
-        weights = weights.astype(np.float64)
-        weights[-channels:] /= large
-        return weights
-
-    change_constant(model, f"{HEAD}.sep_bottleneck.0.depthwise_conv.conv.weight", smaller)
 
 
 FLOATING = [
