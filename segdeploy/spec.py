@@ -134,6 +134,7 @@ class Device(str):
 
 
 CPU = Device("cpu")
+GPU = Device("cuda")  # the first
 
 
 class Size(NamedTuple):

@@ -34,7 +34,6 @@ from segdeploy.runtime.shared import SharedEngine
 from segdeploy.spec import CPU, Device, Image, LabelMap, Output, Precision, Runtime, Size
 
 ENGINE_SUFFIXES = (".ort", ".plan")
-GPU = Device("cuda")
 
 
 def is_artifact(text: str) -> bool:
@@ -138,7 +137,6 @@ def open_named(name: str, opening: Opening) -> Engine:
     if is_artifact(name):
         return _open_file(Path(name), opening)
     source = resolve_source(name, opening.checkpoint, opening.store)
-    device = opening.device or CPU
     if opening.runtime is Runtime.PYTORCH:
         from segdeploy.runtime.pytorch import PyTorchSession
 
@@ -147,16 +145,15 @@ def open_named(name: str, opening: Opening) -> Engine:
                 source.spec,
                 source.checkpoint,
                 output=Output.LOGITS,
-                device=device,
+                device=opening.device or CPU,
                 threads=opening.run.threads,
             )
         )
     options = export_options(size=None, batch=1, precision=Precision.FP32, output=Output.LOGITS)
     runtime = opening.runtime or Runtime.ONNXRUNTIME
     request = EngineRequest(precision=None, runtime=runtime, store=opening.store)
-    if runtime.is_tensorrt and opening.device is None:
-        device = GPU
-    return open_engine(make_artifact(source, options, request, device), device, opening.run)
+    artifact = make_artifact(source, options, request, opening.device or CPU)
+    return open_engine(artifact, opening.device, opening.run)
 
 
 def _open_file(path: Path, opening: Opening) -> Engine:
@@ -173,8 +170,7 @@ def _open_artifact(artifact: Artifact, opening: Opening) -> Engine:
     own = artifact.manifest.runtime or Runtime.ONNXRUNTIME
     if opening.runtime not in (None, own):
         raise SegdeployError(f"{artifact.path}: is run by {own}, asked for {opening.runtime}")
-    device = opening.device or (GPU if own.is_tensorrt else CPU)
-    return open_engine(artifact, device, opening.run)
+    return open_engine(artifact, opening.device, opening.run)
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:

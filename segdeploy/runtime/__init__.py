@@ -6,7 +6,7 @@ from segdeploy.artifacts import Artifact, EnginePlan, Graph, Manifest
 from segdeploy.errors import SegdeployError, needs
 from segdeploy.runtime.session import Engine, Provider, RunOptions, Session, Splitting
 from segdeploy.runtime.shared import SharedEngine
-from segdeploy.spec import CPU, Device, Runtime
+from segdeploy.spec import CPU, GPU, Device, Runtime
 
 __all__ = [
     "Engine",
@@ -20,17 +20,22 @@ __all__ = [
 USUAL = RunOptions()
 
 
-def open_engine(artifact: Artifact, device: Device, options: RunOptions = USUAL) -> Engine:
+def open_engine(
+    artifact: Artifact, device: Device | None = None, options: RunOptions = USUAL
+) -> Engine:
     """Load `artifact` with the runtime that owns its kind; a plan is checked against its manifest.
 
     Args:
         artifact: a graph or an engine.
-        device: where it runs; nothing falls back to another.
+        device: where it runs; None: what the artifact is made for. Nothing falls back to another.
         options: how it is loaded and run.
 
     Raises:
         SegdeployError: it does not fit this machine, or the device cannot be had.
     """
+    runtime = artifact.manifest.runtime
+    if device is None:
+        device = GPU if runtime is not None and runtime.is_tensorrt else CPU
     match artifact:
         case Graph():
             with needs("onnxruntime", extra="onnxruntime"):
@@ -53,11 +58,6 @@ def open_engine(artifact: Artifact, device: Device, options: RunOptions = USUAL)
             assert_never(artifact)
 
 
-def open_session(artifact: Artifact, *, device: Device = CPU, threads: int = 0) -> Session:
-    """The only session of an engine that nobody else holds; closing it frees both.
-
-    A TensorRT engine runs on the first GPU where `device` is the CPU.
-    """
-    if isinstance(artifact, EnginePlan) and artifact.manifest.runtime is not Runtime.ONNXRUNTIME:
-        device = device if device.is_cuda else Device("cuda")
+def open_session(artifact: Artifact, *, device: Device | None = None, threads: int = 0) -> Session:
+    """The only session of an engine that nobody else holds; closing it frees both."""
     return open_engine(artifact, device, RunOptions(threads=threads)).session()
