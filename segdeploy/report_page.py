@@ -13,6 +13,7 @@ from rich.text import Text
 from segdeploy.markdown import escape, table
 from segdeploy.measurement import Boundary, Measurement, Part
 from segdeploy.recipes import Target
+from segdeploy.reference import against, footnotes, notes_of
 from segdeploy.report import SOURCE, Report
 from segdeploy.spec import Precision, Runtime
 from segdeploy.steadiness import Interval
@@ -26,6 +27,7 @@ def markdown_page(report: Report, pictures: Sequence[str] = ()) -> str:
     sections = [
         f"# Benchmark of {report.created}",
         *_headline(report),
+        *_beside(report),
         *_timed(report),
         *_artifacts(report),
         *_agreement(report),
@@ -161,8 +163,8 @@ def _headline(report: Report) -> list[str]:
     if report.references:
         texts.append(
             f"Reference rows: {SOURCE}; PyTorch, FP32, batch 1, on the GPU in the Device column. "
-            "They come from another device than this run's: shown, never judged. They were timed "
-            "at the boundary mmseg, as was every other row of this table."
+            "They come from another device than this run's, and were timed at the boundary mmseg, "
+            "as was every other row of this table."
         )
     texts.append(
         "x PyTorch compares with PyTorch FP32 in this run (same device, resolution, batch and "
@@ -175,6 +177,30 @@ def _headline(report: Report) -> list[str]:
             "but its labels mean nothing. Such a row never has an mIoU."
         )
     return texts
+
+
+def _beside(report: Report) -> list[str]:
+    """Every row beside the published one of its model, with the numbers of its footnotes."""
+    header = [
+        "Model", "Runtime", "Precision", "Verdict", "Why", "Oddities", "mIoU %", "Published",
+        "fps", "Published",
+    ]  # fmt: skip
+    notes = footnotes(report.references.values())
+    lines = []
+    for m in report.measurements:
+        if (target := report.references.get(m.model)) is None:
+            continue
+        found = against(m, target)
+        marks = ", ".join(str(notes.index(note) + 1) for note in notes_of(target))
+        lines.append([
+            m.name, m.runtime_name, m.precision.value, found.verdict, found.sentence, marks,
+            _number(m.miou, ".2f"), _number(target.miou, ".2f"),
+            _number(m.fps, ".2f"), f"{target.fps:.1f}",
+        ])  # fmt: skip
+    if not lines:
+        return []
+    numbered = "\n".join(f"{number}. {escape(note)}" for number, note in enumerate(notes, start=1))
+    return ["## Beside the reference table", _table(header, lines, left=6), numbered]
 
 
 def _timed(report: Report) -> list[str]:

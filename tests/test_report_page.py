@@ -50,8 +50,28 @@ def test_markdown_sets_reference_pytorch_and_rows_side_by_side() -> None:
         "1. FCN Cityscapes, mmseg reference: fps is the V100 figure of 2020; "
         "timed at another resolution than the rows beside it" in markdown
     )
-    assert "another device than this run's: shown, never judged" in markdown
+    assert "from another device than this run's" in markdown
     assert "MMSegmentation 1.2.2, configs/mobilenet_v2/README.md" in markdown
+
+
+def test_every_row_is_judged_beside_the_published_one() -> None:
+    whole = replace(PYTORCH, resolution="1024x2048")
+    markdown = markdown_page(report(whole, INT8))
+
+    table = markdown.partition("## Beside the reference table")[2].partition("## ")[0]
+    judged, other = [cells(line) for line in table.splitlines() if line.startswith("| FCN")]
+    assert judged[3:5] == [
+        "not reached",
+        "mIoU 6.19 points below the published; 0.70 times the published fps",
+    ]
+    assert judged[6:] == ["65.00", "71.19", "10.00", "14.2"]
+    assert other[3:5] == ["not comparable", "512x1024 here, 1024x2048 there"]
+    marks = [int(mark) for mark in judged[5].split(", ")]
+    notes = [line for line in table.splitlines() if line[:1].isdigit()]
+    assert "fps is the V100 figure of 2020" in notes[marks[0] - 1]
+    assert (
+        notes[marks[-1] - 1].partition(" ")[2].startswith("The published fps were taken on a V100")
+    )
 
 
 @pytest.mark.parametrize(
@@ -132,7 +152,7 @@ def test_markdown_tables_are_rectangular() -> None:
     markdown = markdown_page(report(PYTORCH, INT8, RANDOM))
 
     blocks = [block.splitlines() for block in markdown.split("\n\n") if block.startswith("|")]
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     assert all(len({len(cells(line)) for line in block}) == 1 for block in blocks)
 
 

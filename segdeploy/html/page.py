@@ -12,9 +12,9 @@ from segdeploy.artifacts import writing
 from segdeploy.errors import SegdeployError
 from segdeploy.html import plots, view
 from segdeploy.html.pictures import Picture
-from segdeploy.html.reference import footnotes
 from segdeploy.html.view import Cell, Subject, Table
 from segdeploy.measurement import Boundary
+from segdeploy.reference import footnotes
 from segdeploy.report import SOURCE, Report
 
 SUFFIXES = (".html", ".htm")
@@ -165,7 +165,7 @@ def page_of(report: Report, pictures: Sequence[Picture] = ()) -> Page:
     rest = f" and {len(titles) - TITLED} more" if len(titles) > TITLED else ""
     gpus = ", ".join(gpu.name for gpu in report.environment.gpus)
     names = ("p" + str(number) for number in count())
-    notes = footnotes(report)
+    notes = footnotes(report.references.values())
     checkout = report.environment.checkout
     return Page(
         title=f"{', '.join(titles[:TITLED])}{rest}: speed and accuracy",

@@ -7,8 +7,8 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from segdeploy.html.reference import Against, against, notes_of
 from segdeploy.measurement import Boundary, Measurement, Timing
+from segdeploy.reference import Against, against, notes_of
 from segdeploy.report import Report
 from segdeploy.spec import Precision, Runtime
 from segdeploy.steadiness import Interval

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from measured import PYTORCH, RANDOM, TARGET, report, timed
 
-from segdeploy.html.reference import against, footnotes
 from segdeploy.measurement import Tally
 from segdeploy.recipes import load_targets
+from segdeploy.reference import against, footnotes
 
 FULL = replace(PYTORCH, resolution="1024x2048")  # 10 fps, mIoU 65 over all 500 images
 SLOW = replace(TARGET, fps=5.0, miou=60.0)
@@ -94,11 +94,11 @@ def test_what_is_odd_about_the_published_rows_is_told_once() -> None:
     models = ("fcn-cityscapes", "deeplabv3-cityscapes", "pspnet-ade20k")
     rows = [replace(PYTORCH, model=model) for model in models]
 
-    notes = footnotes(report(*rows, targets=load_targets()))
+    notes = footnotes(report(*rows, targets=load_targets()).references.values())
 
     assert len(notes) == len(set(notes))
     assert notes[0] == "fps and memory are the V100 figures of 2020"
     assert any("74.1" in note for note in notes)
     assert sum("1024x2048" in note for note in notes) == 1
     assert sum("PyTorch in 2020" in note for note in notes) == 1
-    assert footnotes(report(PYTORCH, targets={})) == ()
+    assert footnotes([]) == ()

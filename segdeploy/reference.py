@@ -1,10 +1,10 @@
 """What a measured row says beside the published one: reached, missed, or not to be compared."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from segdeploy.measurement import Boundary, Measurement
 from segdeploy.recipes import Target
-from segdeploy.report import Report
 
 # Images of the split that the published scores are of: with fewer nothing is judged.
 SPLIT_IMAGES = {"cityscapes": 500, "ade20k": 2000}  # cityscapesScripts; sceneparsing
@@ -89,9 +89,9 @@ def against(measurement: Measurement, target: Target) -> Against:
     return Against(miou_change=miou_change, times=times, reasons=tuple(reasons))
 
 
-def footnotes(report: Report) -> tuple[str, ...]:
-    """What is odd about the published rows, each once."""
-    notes = (note for target in report.references.values() for note in notes_of(target))
+def footnotes(targets: Iterable[Target]) -> tuple[str, ...]:
+    """What is odd about published rows, each once."""
+    notes = (note for target in targets for note in notes_of(target))
     return tuple(dict.fromkeys(notes))
 
 
