@@ -68,6 +68,6 @@ done
 
 echo "== clang-tidy"
 # Not stb_image, which pictures.cpp includes, and not what needs the headers of TensorRT.
-printf '%s\n' src/*.cpp tools/*.cpp examples/camera_service.cpp examples/minimal.cpp |
+printf '%s\n' src/*.cpp tools/*.cpp deepstream/*.cpp examples/camera_service.cpp examples/minimal.cpp |
   grep -v -e tensorrt.cpp -e pictures.cpp | xargs -n 1 -P "${JOBS:-2}" clang-tidy --quiet -p "$work/address"
 echo "all clean"
