@@ -11,6 +11,7 @@ from segdeploy.cli.bench import bench
 from segdeploy.cli.building import build_engine
 from segdeploy.cli.calibration import calibrate
 from segdeploy.cli.cpp import cpp
+from segdeploy.cli.deepstream import export_deepstream
 from segdeploy.cli.difference import diff
 from segdeploy.cli.doctor import doctor
 from segdeploy.cli.inspection import inspect
@@ -203,4 +204,8 @@ app.command(epilog="Example: segdeploy inspect artifacts/demo/fp32.onnx")(inspec
 app.command(epilog="Example: segdeploy diff demo artifacts/demo/int8.onnxruntime.ort")(diff)
 
 app.command(epilog="Example: segdeploy cpp --cmake-dir")(cpp)
+app.command(
+    "export-deepstream",
+    epilog="Example: segdeploy export-deepstream artifacts/demo/fp32.onnx -o deepstream",
+)(export_deepstream)
 app.command(epilog="Example: segdeploy doctor --json")(doctor)

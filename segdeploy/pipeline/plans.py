@@ -65,7 +65,7 @@ def draw_blueprint(graph: Graph, runtime: Runtime, options: EngineOptions | None
     """
     from segdeploy.engine.configuration import check_options
 
-    _check_graph(graph, runtime)
+    check_graph(graph, runtime)
     options = options or EngineOptions()
     check_options(runtime, options)
     check_shapes(graph, options.profiles)
@@ -223,7 +223,8 @@ def _shares(
     return tuple(sorted(shares, key=lambda share: -share[2]))
 
 
-def _check_graph(graph: Graph, runtime: Runtime) -> None:
+def check_graph(graph: Graph, runtime: Runtime) -> None:
+    """Refuse what is made for ONNX Runtime or a CPU."""
     check_tuning(graph, Tuning.GPU)
     if graph.manifest.quantization.startswith(Runtime.ONNXRUNTIME):
         raise SegdeployError(
