@@ -82,6 +82,8 @@ Bare::Bare(const char* artifact, const char* library, const segdeploy::Manifest&
   must(api_, api_->CreateSessionOptions(&options));
   must(api_, api_->SetIntraOpNumThreads(options, threads));
   must(api_, api_->AddSessionConfigEntry(options, "session.force_spinning_stop", "1"));
+  must(api_, api_->AddSessionConfigEntry(options, "optimization.disable_specified_optimizers",
+                                         "WeightBiasQuantization"));
   must(api_, api_->SetSessionGraphOptimizationLevel(
                  options, manifest.runtime.empty() ? ORT_ENABLE_ALL : ORT_DISABLE_ALL));
   must(api_,

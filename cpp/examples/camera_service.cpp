@@ -3,7 +3,9 @@
 // The camera is drawn here: put your own in `Camera::read`. Frames wait in a queue of bounded
 // length; where the workers cannot keep up the oldest frame is dropped, so that labels are never
 // late by more than the queue. Ctrl-C, or the last frame, stops it: what is queued is still done.
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <csignal>
 #include <cstdio>
@@ -12,8 +14,8 @@
 #include <mutex>
 #include <optional>
 #include <segdeploy/segdeploy.hpp>
-#include <string>
 #include <thread>
+#include <vector>
 
 namespace {
 

@@ -9,9 +9,11 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <functional>
+#include <memory>
 #include <mutex>
-#include <optional>
 #include <segdeploy/segdeploy.hpp>
+#include <string>
 #include <vector>
 
 namespace {
@@ -22,25 +24,28 @@ httplib::Server* stopped_by_signal = nullptr;
 class Pool {
  public:
   explicit Pool(const segdeploy::Engine& engine) {
-    for (int k = 0; k < SESSIONS; ++k) free_.push_back(engine.session());
+    for (int k = 0; k < SESSIONS; ++k) sessions_.push_back(engine.session());
+    for (auto& session : sessions_) free_.push_back(&session);
   }
 
-  std::optional<segdeploy::Session> take() {
+  // Gives the session back when it goes, however the request ended.
+  using Borrowed = std::unique_ptr<segdeploy::Session, std::function<void(segdeploy::Session*)>>;
+
+  Borrowed take() {  // none: all are busy
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (free_.empty()) return std::nullopt;
-    segdeploy::Session session = std::move(free_.back());
+    if (free_.empty()) return nullptr;
+    segdeploy::Session* session = free_.back();
     free_.pop_back();
-    return session;
-  }
-
-  void give_back(segdeploy::Session session) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    free_.push_back(std::move(session));
+    return {session, [this](segdeploy::Session* used) {
+              const std::lock_guard<std::mutex> lock_again(mutex_);
+              free_.push_back(used);
+            }};
   }
 
  private:
   std::mutex mutex_;
-  std::vector<segdeploy::Session> free_;
+  std::vector<segdeploy::Session> sessions_;
+  std::vector<segdeploy::Session*> free_;
 };
 
 void segment(Pool& pool, segdeploy::Size size, const httplib::Request& request,
@@ -51,7 +56,7 @@ void segment(Pool& pool, segdeploy::Size size, const httplib::Request& request,
     response.set_content("wanted " + std::to_string(3 * pixels) + " bytes of RGB\n", "text/plain");
     return;
   }
-  auto session = pool.take();
+  const auto session = pool.take();
   if (!session) {
     response.status = 503;
     return;
@@ -66,7 +71,6 @@ void segment(Pool& pool, segdeploy::Size size, const httplib::Request& request,
     response.status = 500;
     response.set_content(error.to_lines() + "\n", "text/plain");
   }
-  pool.give_back(std::move(*session));
 }
 
 }  // namespace

@@ -1,7 +1,8 @@
 /* segdeploy for C, and for whatever calls C: Rust, Go, C#. The C++ header beside it says more.
  *
  * A function returns SEGDEPLOY_OK, or a kind of error and fills in `error`, which may be NULL.
- * Whatever *_open made is freed by *_close once; NULL is let pass. */
+ * Whatever *_open made is freed by *_close once. NULL in place of an engine or a session is no
+ * crash: it is closed in silence, has empty facts and no classes, and cannot be run. */
 #ifndef SEGDEPLOY_H
 #define SEGDEPLOY_H
 /* NOLINTBEGIN(modernize-*): it is C. */
@@ -21,10 +22,9 @@ typedef struct segdeploy_session segdeploy_session; /* used by one thread at a t
 
 typedef enum {
   SEGDEPLOY_OK = 0,
-  SEGDEPLOY_ERROR = 1, /* what a user can put right */
-  SEGDEPLOY_MISFIT =
-      2,            /* an engine that does not fit this machine, or is damaged: build it again */
-  SEGDEPLOY_BUG = 3 /* anything else, memory that ran out among it */
+  SEGDEPLOY_ERROR = 1,  /* what a user can put right */
+  SEGDEPLOY_MISFIT = 2, /* an engine that does not fit here, or is damaged: build it again */
+  SEGDEPLOY_BUG = 3     /* anything else, memory that ran out among it */
 } segdeploy_status;
 
 typedef struct {
@@ -84,6 +84,7 @@ SEGDEPLOY_C_API segdeploy_status segdeploy_engine_open(const char* path,
                                                        segdeploy_error* error);
 SEGDEPLOY_C_API void segdeploy_engine_close(segdeploy_engine* engine);
 SEGDEPLOY_C_API segdeploy_facts segdeploy_engine_facts(const segdeploy_engine* engine);
+/* NULL where there is no such class. */
 SEGDEPLOY_C_API const char* segdeploy_class_name(const segdeploy_engine* engine, int32_t index);
 /* 0xRRGGBB; -1 where there is no such class. */
 SEGDEPLOY_C_API int32_t segdeploy_class_color(const segdeploy_engine* engine, int32_t index);

@@ -12,6 +12,8 @@ struct Artifact {
   std::filesystem::path path;
   FullManifest manifest;
   std::string bytes;  // the file itself: what was hashed is what is loaded
+
+  bool is_graph() const { return path.extension() == ".onnx"; }  // otherwise an engine
 };
 
 // A graph or an engine, by its suffix; an engine has to be the file that its manifest describes.

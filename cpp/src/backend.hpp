@@ -42,6 +42,8 @@ class Model : public std::enable_shared_from_this<Model> {
   bool returns_labels() const;  // the file does; otherwise logits
   Size logits_size(Size image) const;
   std::vector<std::int64_t> result_shape(const Batch& batch) const;  // of what the file returns
+  std::size_t result_elements(const Batch& batch) const;
+  std::size_t result_bytes(const Batch& batch) const;
   void check_batch(const Batch& batch) const;  // throws an Error: it does not take such a batch
 
  private:

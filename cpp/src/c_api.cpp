@@ -1,8 +1,9 @@
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <exception>
-#include <vector>
 
+#include "images.hpp"
 #include "segdeploy.h"
 #include "segdeploy/segdeploy.hpp"
 
@@ -76,14 +77,12 @@ segdeploy::LabelMap labels_of(const segdeploy_labels& labels) {
   throw Error("result: has labels of " + std::to_string(labels.bytes) + " bytes; wanted 1 or 4");
 }
 
+// The views of a batch, on the stack: a call allocates nothing.
 template <class From, class Convert>
 auto all_of(const From* from, std::size_t count, const char* what, const Convert& convert) {
-  constexpr std::size_t MOST = 64;  // of a batch; the count of a caller may be anything
-  if (count > MOST) {
-    throw Error("images: are " + std::to_string(count) + "; wanted up to " + std::to_string(MOST));
-  }
-  std::vector<decltype(convert(*from))> converted;
-  for (std::size_t k = 0; k < count; ++k) converted.push_back(convert(given(from + k, what)));
+  segdeploy::detail::check_count(count);  // which is the caller's: anything
+  std::array<decltype(convert(*from)), segdeploy::detail::MAX_BATCH> converted;
+  for (std::size_t k = 0; k < count; ++k) converted[k] = convert(given(from + k, what));
   return converted;
 }
 
@@ -120,6 +119,7 @@ segdeploy_status segdeploy_engine_open(const char* path, const segdeploy_options
 void segdeploy_engine_close(segdeploy_engine* engine) { delete engine; }
 
 segdeploy_facts segdeploy_engine_facts(const segdeploy_engine* engine) {
+  if (engine == nullptr) return {};
   const segdeploy::Manifest& manifest = engine->engine.manifest();
   const segdeploy::Size size = manifest.size.value_or(segdeploy::Size{});
   return {manifest.model.c_str(),
@@ -135,12 +135,14 @@ segdeploy_facts segdeploy_engine_facts(const segdeploy_engine* engine) {
 }
 
 const char* segdeploy_class_name(const segdeploy_engine* engine, int32_t index) {
+  if (engine == nullptr) return nullptr;
   const auto& names = engine->engine.manifest().classes.names;
   const bool is_known = index >= 0 && static_cast<std::size_t>(index) < names.size();
   return is_known ? names[static_cast<std::size_t>(index)].c_str() : nullptr;
 }
 
 int32_t segdeploy_class_color(const segdeploy_engine* engine, int32_t index) {
+  if (engine == nullptr) return -1;
   const auto& palette = engine->engine.manifest().classes.palette;
   if (index < 0 || static_cast<std::size_t>(index) >= palette.size()) return -1;
   const segdeploy::Rgb& color = palette[static_cast<std::size_t>(index)];
@@ -189,7 +191,8 @@ segdeploy_status segdeploy_overlay(const segdeploy_engine* engine, const segdepl
                                    const segdeploy_labels* labels, double opacity, uint8_t* rgb,
                                    segdeploy_error* error) {
   return guarded(error, [&] {
-    segdeploy::overlay(image_of(given(image, "image")), labels_of(given(labels, "labels")),
-                       given(engine, "engine").engine.manifest().classes, rgb, opacity);
+    const auto& classes = given(engine, "engine").engine.manifest().classes;
+    const auto from = image_of(given(image, "image"));
+    segdeploy::overlay(from, labels_of(given(labels, "labels")), classes, rgb, opacity);
   });
 }

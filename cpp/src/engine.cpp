@@ -25,6 +25,16 @@ std::vector<std::int64_t> Model::result_shape(const Batch& batch) const {
   return {batch.count, classes, sides.height, sides.width};
 }
 
+std::size_t Model::result_elements(const Batch& batch) const {
+  if (returns_labels()) return batch.pixels();
+  const std::size_t places = area(logits_size(batch.size));
+  return static_cast<std::size_t>(batch.count) * facts().classes.names.size() * places;
+}
+
+std::size_t Model::result_bytes(const Batch& batch) const {
+  return result_elements(batch) * (returns_labels() ? 1 : sizeof(float));
+}
+
 void Model::check_batch(const Batch& batch) const {
   const Size size = facts().size.value_or(batch.size);
   const Batch wanted{facts().batch.value_or(batch.count), size};
@@ -53,7 +63,7 @@ struct SessionState {
     if (batch == mask_batch) return;
     const auto classes = static_cast<int>(model->facts().classes.names.size());
     mask = Mask(classes, model->logits_size(batch.size), batch.size);
-    labels.resize(batch.pixels() / static_cast<std::size_t>(batch.count));
+    labels.resize(area(batch.size));
     mask_batch = batch;
   }
 };
@@ -68,25 +78,26 @@ double milliseconds(Clock::time_point from, Clock::time_point to) {
 
 std::string device_for(const Artifact& artifact, const std::string& asked) {
   const std::string& runtime = artifact.manifest.facts.runtime;
-  const bool is_plan = runtime == "tensorrt" || runtime == "tensorrt-rtx";
-  if (asked.empty()) return is_plan ? "cuda:0" : "cpu";
+  const bool is_for_gpu =
+      !artifact.is_graph() && (runtime == "tensorrt" || runtime == "tensorrt-rtx");
+  if (asked.empty()) return is_for_gpu ? "cuda:0" : "cpu";
   std::string device = asked == "cuda" ? "cuda:0" : asked;
   const bool is_cpu = device == "cpu";
   if (!is_cpu && gpu_number(device) < 0) {
     throw Error("device " + first_code_points(in_quotes(asked), 60) +
                 "; wanted cpu, cuda or cuda:N");
   }
-  if (is_plan && is_cpu) {
+  if (is_for_gpu && is_cpu) {
     throw Error(artifact.path.string() + ": runs on a GPU, asked for cpu",
                 "take the device cuda:0");
   }
-  if (!is_plan && !is_cpu && !runtime.empty()) {
-    throw Error(artifact.path.string() + ": is optimized for the CPU, asked for " + device,
-                "run the .onnx graph with --device cuda");
-  }
-  if (!is_plan && !is_cpu) {
+  if (artifact.is_graph() && !is_cpu) {
     throw Error(artifact.path.string() + ": a graph runs on the CPU in C++, asked for " + device,
                 "build an engine for the GPU: segdeploy build-engine --target tensorrt");
+  }
+  if (!is_for_gpu && !is_cpu) {
+    throw Error(artifact.path.string() + ": is optimized for the CPU, asked for " + device,
+                "run the .onnx graph with --device cuda");
   }
   return device;
 }
@@ -95,7 +106,6 @@ std::shared_ptr<const Model> open_model(Artifact artifact, const RunOptions& opt
   const std::string device = device_for(artifact, options.device);
   const std::string path = artifact.path.string();
   const std::string runtime = artifact.manifest.facts.runtime;
-  const bool is_plan_file = artifact.path.extension() == ".plan";
   if (device != "cpu") {
 #ifdef SEGDEPLOY_TENSORRT
     return open_tensorrt(std::move(artifact), device);
@@ -104,7 +114,7 @@ std::shared_ptr<const Model> open_model(Artifact artifact, const RunOptions& opt
                 "build it with -DSEGDEPLOY_TENSORRT=ON");
 #endif
   }
-  if (is_plan_file || (!runtime.empty() && runtime != "onnxruntime")) {
+  if (!artifact.is_graph() && runtime != "onnxruntime") {
     throw Error(path + ": is made for " + (runtime.empty() ? "no runtime" : runtime) +
                     "; wanted an engine of tensorrt or tensorrt-rtx",
                 "segdeploy build-engine makes one");
@@ -129,7 +139,7 @@ void check_output(const Manifest& facts, Output wanted) {
 double copy_in(SessionState& state, const Image* images, const Batch& batch) {
   const auto begin = Clock::now();
   state.runner->prepare(batch);
-  const std::size_t bytes = 3 * batch.pixels() / static_cast<std::size_t>(batch.count);
+  const std::size_t bytes = 3 * area(batch.size);
   for (std::size_t k = 0; k < static_cast<std::size_t>(batch.count); ++k) {
     copy_image(images[k], state.runner->images() + k * bytes);
   }
@@ -148,10 +158,7 @@ bool is_plain(const LabelMap& labels) {
 
 // Image `index` of a batch of logits, to where the caller wants its labels.
 void make_labels(SessionState& state, std::size_t index, const LabelMap& to) {
-  const Size sides = state.model->logits_size(state.mask_batch.size);
-  const std::size_t floats = state.model->facts().classes.names.size() *
-                             static_cast<std::size_t>(sides.height) *
-                             static_cast<std::size_t>(sides.width);
+  const std::size_t floats = state.model->result_elements({1, state.mask_batch.size});
   const auto* logits = static_cast<const float*>(state.runner->result()) + index * floats;
   if (is_plain(to)) {
     state.mask.label(logits, static_cast<std::uint8_t*>(to.data));
@@ -164,7 +171,7 @@ void make_labels(SessionState& state, std::size_t index, const LabelMap& to) {
 double copy_out(SessionState& state, const Batch& batch, const LabelMap* labels) {
   const auto begin = Clock::now();
   if (state.model->facts().mask_on_host) state.prepare_mask(batch);
-  const std::size_t pixels = batch.pixels() / static_cast<std::size_t>(batch.count);
+  const std::size_t pixels = area(batch.size);
   for (std::size_t k = 0; k < static_cast<std::size_t>(batch.count); ++k) {
     if (state.model->facts().mask_on_host) {
       make_labels(state, k, labels[k]);
@@ -179,12 +186,6 @@ Batch checked_batch(const SessionState& state, const Image* images, std::size_t 
   const Batch batch = check_images(images, count);
   state.model->check_batch(batch);
   return batch;
-}
-
-std::size_t product(const std::vector<std::int64_t>& shape) {
-  std::size_t size = 1;
-  for (const std::int64_t axis : shape) size *= static_cast<std::size_t>(axis);
-  return size;
 }
 
 }  // namespace
@@ -247,11 +248,11 @@ Timing Session::run_logits(const Image* images, std::size_t count, float* logits
   const detail::Lease::Use use(state_->lease, state_->what);
   detail::check_output(manifest(), Output::logits);
   const detail::Batch batch = detail::checked_batch(*state_, images, count);
-  const auto shape = state_->model->result_shape(batch);
-  const std::size_t wanted = detail::product(shape);
+  const std::size_t wanted = state_->model->result_elements(batch);
   if (logits == nullptr || size != wanted) {
     throw Error("result: has " + std::to_string(logits == nullptr ? 0 : size) +
-                " floats; these images give " + detail::shape_text(shape));
+                " floats; these images give " +
+                detail::shape_text(state_->model->result_shape(batch)));
   }
   Timing timing;
   timing.copy_in_ms = detail::copy_in(*state_, images, batch);
@@ -280,7 +281,7 @@ void Session::enqueue(const void* images, std::size_t count, Size size, void* re
   state_->runner->prepare(batch);
   state_->runner->enqueue(images, batch, state_->runner->result(), stream);
   state_->prepare_mask(batch);
-  const std::size_t pixels = batch.pixels() / count;
+  const std::size_t pixels = detail::area(size);
   for (std::size_t k = 0; k < count; ++k) {
     detail::make_labels(*state_, k,
                         {static_cast<std::uint8_t*>(result) + k * pixels, size.height, size.width});

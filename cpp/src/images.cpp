@@ -7,9 +7,6 @@ namespace segdeploy {
 namespace detail {
 namespace {
 
-constexpr int MAX_SIDE = 8192;  // pixels, as in a manifest
-constexpr std::size_t MAX_BATCH = 64;
-
 std::ptrdiff_t row_bytes(const Image& image) {
   return static_cast<std::ptrdiff_t>(image.width) * image.channels;
 }
@@ -59,13 +56,6 @@ void check_image(const Image& image, const std::string& what) {
   check_view(image, what);
 }
 
-void check_count(std::size_t count) {
-  if (count == 0) throw Error("images: there are none; wanted 1 or more");
-  if (count <= MAX_BATCH) return;
-  throw Error("images: are " + std::to_string(count) + "; wanted up to " +
-              std::to_string(MAX_BATCH));
-}
-
 std::string name_of(const char* what, std::size_t index, std::size_t count) {
   return count == 1 ? what : std::string(what) + " " + std::to_string(index);
 }
@@ -81,13 +71,21 @@ void copy_row(const std::uint8_t* from, const Image& image, std::uint8_t* to) {
 
 }  // namespace
 
-std::size_t Batch::pixels() const {
-  return static_cast<std::size_t>(count) * static_cast<std::size_t>(size.height) *
-         static_cast<std::size_t>(size.width);
+std::size_t area(Size size) {
+  return static_cast<std::size_t>(size.height) * static_cast<std::size_t>(size.width);
 }
+
+std::size_t Batch::pixels() const { return static_cast<std::size_t>(count) * area(size); }
 
 std::string Batch::text() const {
   return std::to_string(count) + "x" + size_text(size.height, size.width) + "x3";
+}
+
+void check_count(std::size_t count) {
+  if (count == 0) throw Error("images: there are none; wanted 1 or more");
+  if (count <= static_cast<std::size_t>(MAX_BATCH)) return;
+  throw Error("images: are " + std::to_string(count) + "; wanted up to " +
+              std::to_string(MAX_BATCH));
 }
 
 Batch check_packed(const void* images, std::size_t count, Size size) {

@@ -9,6 +9,11 @@
 
 namespace segdeploy::detail {
 
+constexpr int MAX_SIDE = 8192;  // pixels
+constexpr int MAX_BATCH = 64;
+
+std::size_t area(Size size);  // in pixels
+
 struct Batch {
   int count = 0;
   Size size;
@@ -20,6 +25,9 @@ struct Batch {
   std::size_t pixels() const;
   std::string text() const;  // of the images: 1x512x1024x3
 };
+
+// Throws an Error: there are none, or more than MAX_BATCH.
+void check_count(std::size_t count);
 
 // Throws an Error: a view cannot be read, or the images are not of one size.
 Batch check_images(const Image* images, std::size_t count);

@@ -1,14 +1,13 @@
 #include "manifest.hpp"
 
+#include "images.hpp"
 #include "records.hpp"
 #include "words.hpp"
 
 namespace segdeploy::detail {
 namespace {
 
-constexpr int SCHEMA = 2;  // the last that is known here
-constexpr int MAX_SIDE = 8192;
-constexpr int MAX_BATCH = 64;
+constexpr int SCHEMA = 2;                 // the last that is known here
 constexpr std::size_t MAX_CLASSES = 255;  // the label 255 is "ignore"
 constexpr std::string_view PREFIX = "segdeploy.";
 
@@ -194,13 +193,6 @@ const Record MANIFEST = {{{"model", TEXT},
                           {"schema", INTEGER}},
                          check_manifest};
 
-bool is_manifest_key(std::string_view name) {
-  for (const Field& field : MANIFEST.fields) {
-    if (field.name == name) return true;
-  }
-  return false;
-}
-
 ClassSet read_classes(const Json& values) {
   ClassSet classes;
   values["names"].get_to(classes.names);
@@ -269,13 +261,9 @@ void check_schema(const Json& values, const std::string& where) {
 
 FullManifest read_values(const Json& values, const std::string& where) {
   check_schema(values, where);
-  std::string unknown;
-  for (auto item = values.begin(); item != values.end(); ++item) {
-    if (!is_manifest_key(item.key()) && (unknown.empty() || item.key() < unknown)) {
-      unknown = item.key();
-    }
+  if (const auto name = first_unknown(MANIFEST, values)) {
+    throw Error(where + ": unknown manifest key " + in_quotes(*name));
   }
-  if (!unknown.empty()) throw Error(where + ": unknown manifest key " + in_quotes(unknown));
   try {
     check_record(MANIFEST, values, "the manifest");
   } catch (const RecordError& error) {
@@ -307,7 +295,7 @@ FullManifest read_manifest(const std::map<std::string, std::string>& properties,
   for (const auto& [key, text] : properties) {
     if (key.compare(0, PREFIX.size(), PREFIX) != 0) continue;
     const std::string name = key.substr(PREFIX.size());
-    if (!is_manifest_key(name)) continue;
+    if (find_field(MANIFEST, name) == nullptr) continue;
     try {
       values[name] = Json::parse(text);
     } catch (const Json::exception& error) {

@@ -16,12 +16,15 @@ namespace {
 constexpr std::uint32_t API = 20;  // of ONNX Runtime 1.20, the oldest that segdeploy takes
 static_assert(ORT_API_VERSION >= API, "segdeploy needs the headers of ONNX Runtime 1.20 or later");
 constexpr int LOG_ERRORS = 3;
+constexpr const char* USUAL_LIBRARY = "libonnxruntime.so.1";
 
 // Options that segdeploy sets wherever it runs ONNX Runtime; segdeploy/runtime/onnxruntime.py has
 // the measurements behind them.
 constexpr const char* DISABLED[] = {"optimization.disable_specified_optimizers",
                                     "WeightBiasQuantization"};
 constexpr const char* EXACT_INT8[] = {"session.x64quantprecision", "1"};
+// An engine is read where it lies, which it does until the session is made.
+constexpr const char* NO_COPY[] = {"session.use_ort_model_bytes_directly", "1"};
 constexpr const char* NO_IDLE_LOOP[] = {"session.force_spinning_stop", "1"};
 
 struct Library {
@@ -39,15 +42,9 @@ void check(const OrtApi* api, OrtStatus* status, const std::string& before,
 }
 
 // Stays loaded for good: its threads may outlive the last session by a moment.
-void* open_library(const std::string& file) {
-  constexpr int MODE = RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE;
-  if (!file.empty()) return dlopen(file.c_str(), MODE);
-  void* handle = dlopen("libonnxruntime.so.1", MODE);
-  return handle != nullptr ? handle : dlopen("libonnxruntime.so", MODE);
-}
-
-Library load_library(const std::string& file) {
-  void* handle = open_library(file);
+Library load_library(const std::string& named) {
+  const std::string file = named.empty() ? USUAL_LIBRARY : named;
+  void* handle = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
   if (handle == nullptr) {
     const char* reason = dlerror();  // of this thread. NOLINT(concurrency-mt-unsafe)
     throw Error(std::string("ONNX Runtime cannot be loaded (") + reason + ")",
@@ -114,7 +111,7 @@ class OnnxRuntimeModel final : public Model {
   void run(const OrtValue* images, OrtValue* result, const Batch& batch) const;
 
  private:
-  Owned<OrtSessionOptions> session_options(int threads) const;
+  Owned<OrtSessionOptions> session_options(int threads, bool is_optimized) const;
   Tensor describe(bool is_input) const;
   void check_tensors(const std::string& path) const;
 
@@ -136,7 +133,7 @@ OnnxRuntimeModel::OnnxRuntimeModel(Artifact artifact, Library library, int threa
   OrtMemoryInfo* memory = nullptr;
   check(api(), api()->CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &memory), problem);
   memory_ = {memory, release};
-  const auto options = session_options(threads);
+  const auto options = session_options(threads, !artifact.is_graph());
   OrtSession* session = nullptr;
   check(api(),
         api()->CreateSessionFromArray(environment, artifact.bytes.data(), artifact.bytes.size(),
@@ -154,7 +151,7 @@ OnnxRuntimeModel::~OnnxRuntimeModel() {
   static_cast<void>(memory_.release());
 }
 
-Owned<OrtSessionOptions> OnnxRuntimeModel::session_options(int threads) const {
+Owned<OrtSessionOptions> OnnxRuntimeModel::session_options(int threads, bool is_optimized) const {
   const std::string problem = "ONNX Runtime refuses an option";
   OrtSessionOptions* made = nullptr;
   check(api(), api()->CreateSessionOptions(&made), problem);
@@ -164,12 +161,12 @@ Owned<OrtSessionOptions> OnnxRuntimeModel::session_options(int threads) const {
   };
   check(api(), api()->SetIntraOpNumThreads(made, threads), problem);
   check(api(), api()->SetSessionLogSeverityLevel(made, LOG_ERRORS), problem);
-  const bool is_optimized = !facts().runtime.empty();
   check(api(),
         api()->SetSessionGraphOptimizationLevel(made,
                                                 is_optimized ? ORT_DISABLE_ALL : ORT_ENABLE_ALL),
         problem);
   if (!this_processor().has_vnni) set(EXACT_INT8);
+  if (is_optimized) set(NO_COPY);
   set(NO_IDLE_LOOP);
   set(DISABLED);
   return options;
@@ -269,7 +266,7 @@ class OnnxRuntimeRunner final : public Runner {
     input_.reset();
     output_.reset();
     images_.resize(3 * batch.pixels());
-    result_.resize(result_bytes(batch));
+    result_.resize(model_->result_bytes(batch));
     input_ = image_tensor(images_.data(), batch);
     output_ = result_tensor(result_.data(), batch);
     batch_ = batch;
@@ -288,13 +285,6 @@ class OnnxRuntimeRunner final : public Runner {
   }
 
  private:
-  std::size_t result_bytes(const Batch& batch) const {
-    std::size_t bytes = model_->returns_labels() ? 1 : sizeof(float);
-    for (const std::int64_t axis : model_->result_shape(batch))
-      bytes *= static_cast<std::size_t>(axis);
-    return bytes;
-  }
-
   Owned<OrtValue> image_tensor(void* data, const Batch& batch) const {
     return model_->tensor(data, 3 * batch.pixels(),
                           {batch.count, batch.size.height, batch.size.width, 3},
@@ -302,7 +292,7 @@ class OnnxRuntimeRunner final : public Runner {
   }
 
   Owned<OrtValue> result_tensor(void* data, const Batch& batch) const {
-    return model_->tensor(data, result_bytes(batch), model_->result_shape(batch),
+    return model_->tensor(data, model_->result_bytes(batch), model_->result_shape(batch),
                           model_->returns_labels() ? ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8
                                                    : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
   }
@@ -322,7 +312,7 @@ std::unique_ptr<Runner> OnnxRuntimeModel::runner() const {
 // An engine's layout depends on the vector units, its operators on the version.
 void check_engine(const Artifact& artifact, const std::string& version) {
   const Manifest& facts = artifact.manifest.facts;
-  const std::string kind = this_processor().kind;
+  const std::string& kind = this_processor().kind;
   if (facts.runtime_version == version && facts.machine == kind) return;
   throw MisfitError(
       artifact.path.string() + ": built with ONNX Runtime " + facts.runtime_version + " on " +
@@ -337,7 +327,7 @@ std::shared_ptr<const Model> open_onnxruntime(Artifact artifact, const RunOption
     throw Error("threads: are " + std::to_string(options.threads) + "; wanted 0 or more");
   }
   Library library = load_library(options.onnxruntime_library);
-  if (!artifact.manifest.facts.runtime.empty()) check_engine(artifact, library.version);
+  if (!artifact.is_graph()) check_engine(artifact, library.version);
   return std::make_shared<OnnxRuntimeModel>(std::move(artifact), std::move(library),
                                             options.threads);
 }

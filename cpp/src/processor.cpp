@@ -43,10 +43,13 @@ Processor describe_processor(std::string_view machine, std::string_view cpuinfo)
   return found;
 }
 
-Processor this_processor() {
-  std::ifstream file("/proc/cpuinfo");  // Linux only; elsewhere nothing is known
-  const std::string text{std::istreambuf_iterator<char>(file), {}};
-  return describe_processor(system_names().machine, text);
+const Processor& this_processor() {
+  static const Processor found = [] {
+    std::ifstream file("/proc/cpuinfo");  // Linux only; elsewhere nothing is known
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    return describe_processor(system_names().machine, text);
+  }();
+  return found;
 }
 
 std::string system_name() {

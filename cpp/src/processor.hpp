@@ -11,7 +11,7 @@ struct Processor {
   bool has_vnni = false;  // sums int8 products exactly
 };
 
-Processor this_processor();
+const Processor& this_processor();  // found out once: /proc/cpuinfo is long where cores are many
 Processor describe_processor(std::string_view machine, std::string_view cpuinfo);
 std::string system_name();  // "Linux x86_64"
 

@@ -94,23 +94,6 @@ void check_value(const Type& type, const Json& value, std::string_view where) {
   if (type.kind == Type::list || type.kind == Type::tuple) check_items(type, value, where);
 }
 
-const Field* find_field(const Record& record, std::string_view name) {
-  for (const Field& field : record.fields) {
-    if (field.name == name) return &field;
-  }
-  return nullptr;
-}
-
-// The first of them by name, as Python sorts them; "" if there is none.
-std::string first_unknown(const Record& record, const Json& values) {
-  std::string first;
-  for (auto item = values.begin(); item != values.end(); ++item) {
-    const bool comes_before = first.empty() || item.key() < first;
-    if (comes_before && find_field(record, item.key()) == nullptr) first = item.key();
-  }
-  return first;
-}
-
 std::string first_missing(const Record& record, const Json& values) {
   std::string first;
   for (const Field& field : record.fields) {
@@ -122,6 +105,22 @@ std::string first_missing(const Record& record, const Json& values) {
 
 }  // namespace
 
+const Field* find_field(const Record& record, std::string_view name) {
+  for (const Field& field : record.fields) {
+    if (field.name == name) return &field;
+  }
+  return nullptr;
+}
+
+std::optional<std::string> first_unknown(const Record& record, const Json& values) {
+  std::optional<std::string> first;
+  for (auto item = values.begin(); item != values.end(); ++item) {
+    const bool comes_before = !first || item.key() < *first;
+    if (comes_before && find_field(record, item.key()) == nullptr) first = item.key();
+  }
+  return first;
+}
+
 std::string python_text(const Json& value) {
   std::string text;
   append_text(value, 0, text);
@@ -129,9 +128,9 @@ std::string python_text(const Json& value) {
 }
 
 void check_record(const Record& record, const Json& values, std::string_view where) {
-  if (const std::string name = first_unknown(record, values); !name.empty()) {
+  if (const auto name = first_unknown(record, values)) {
     throw RecordError("ValueError", std::string(where) + " has the unknown key " +
-                                        first_code_points(in_quotes(name), SHOWN));
+                                        first_code_points(in_quotes(*name), SHOWN));
   }
   if (const std::string name = first_missing(record, values); !name.empty()) {
     throw RecordError("ValueError", std::string(where) + " lacks the key " + in_quotes(name));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -44,6 +45,11 @@ class RecordError : public std::runtime_error {
   RecordError(const char* kind, const std::string& text)
       : std::runtime_error(std::string(kind) + ": " + text) {}
 };
+
+const Field* find_field(const Record& record, std::string_view name);
+
+// The first by name that the record does not have, as Python sorts them.
+std::optional<std::string> first_unknown(const Record& record, const Json& values);
 
 // Throws a RecordError; `where` begins a sentence that is not of one key.
 void check_record(const Record& record, const Json& values, std::string_view where);

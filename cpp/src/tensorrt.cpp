@@ -270,12 +270,8 @@ class TensorRTRunner final : public Runner {
   void prepare(const Batch& batch) override {
     const Current current(model_->gpu());
     bind(batch);
-    const std::size_t element = model_->returns_labels() ? 1 : sizeof(float);
-    std::size_t bytes = element;
-    for (const std::int64_t axis : model_->result_shape(batch))
-      bytes *= static_cast<std::size_t>(axis);
     image_.resize(3 * batch.pixels());
-    result_.resize(bytes);
+    result_.resize(model_->result_bytes(batch));
   }
 
   std::uint8_t* images() override { return static_cast<std::uint8_t*>(image_.host()); }

@@ -29,6 +29,7 @@ int main() {
   CHECK(begins(problem("{\"schema\": " + deep + "}"), "m.json: manifest schema [[[["));
   CHECK_EQUAL(problem("{\"schema\": 2, \"z\\u001b\": 1, \"b\": 1}"),
               "m.json: unknown manifest key 'b'");
+  CHECK_EQUAL(problem("{\"schema\": 2, \"\": 1, \"b\": 1}"), "m.json: unknown manifest key ''");
   CHECK_EQUAL(problem("{\"schema\": 2, \"model\": " + deep + "}"),
               "m.json: its segdeploy manifest is damaged (ValueError: the manifest lacks the key "
               "'batch')");

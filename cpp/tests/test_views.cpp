@@ -1,4 +1,5 @@
 // The caller's memory: rows with gaps, upside down, four channels, BGR; and what is refused.
+#include <cmath>
 #include <vector>
 
 #include "check.hpp"
@@ -73,10 +74,29 @@ void test_refusals() {
   CHECK_EQUAL(refusal(LabelMap(labels, 2, 2)), "");
 }
 
+void test_overlay() {
+  const Bytes pixels = {0, 0, 0, 10, 20, 30, 200, 100, 0, 255, 255, 255};
+  const Image image{pixels.data(), 2, 2};
+  std::int32_t labels[] = {0, 1, 7, -1};  // the last two are no classes: black
+  const LabelMap map(labels, 2, 2);
+  const ClassSet classes{{"a", "b"}, {{10, 20, 30}, {90, 0, 255}}};
+  Bytes rgb(12);
+  overlay(image, map, classes, rgb.data());
+  CHECK(rgb == Bytes({5, 10, 15, 50, 10, 142, 100, 50, 0, 128, 128, 128}));
+  const auto problem = [&](std::uint8_t* to, double opacity) {
+    return check::problem_of([&] { overlay(image, map, classes, to, opacity); });
+  };
+  CHECK_EQUAL(problem(nullptr, 0.5), "overlay: has no memory");
+  for (const double wrong : {-0.1, 1.1, std::nan("")}) {
+    CHECK_EQUAL(problem(rgb.data(), wrong), "overlay: opacity is not from 0 to 1");
+  }
+}
+
 }  // namespace
 
 int main() {
   test_copies();
   test_labels();
   test_refusals();
+  test_overlay();
 }

@@ -2,122 +2,19 @@
 
 import json
 import re
-from dataclasses import fields, replace
-from pathlib import Path
+from dataclasses import asdict
 
 import onnx
 import pytest
 from c_library import MISFIT, Refusal
+from cpp_build import SIZE, run
+from cpp_refusals import assert_alike, edited, python_refusal, refusal_of, with_metadata
 
 import segdeploy
-from segdeploy.artifacts import EnginePlan, Manifest
-from segdeploy.errors import MisfitError, SegdeployError
-from segdeploy.graph import read_graph
-from segdeploy.spec import Method, Size
+from segdeploy.errors import SegdeployError
+from segdeploy.spec import ClassSet, Method, Output
 
 pytestmark = pytest.mark.xdist_group("cpp")
-ROOT = Path(__file__).parents[2]
-SIZE = Size(64, 96)
-GONE = ...  # in place of a value: the key is taken out
-
-DAMAGES = [
-    {"schema": GONE},
-    {"schema": None},
-    {"schema": 3},
-    {"schema": "2"},
-    {"schema": True},
-    {"schema": 0},
-    {"widht": 1},
-    {"zeta": 1, "alpha": 2},
-    {"model": GONE},
-    {"model": "a/b"},
-    {"model": ""},
-    {"model": "a\x1b[2J"},
-    {"model": 'it\'s "here"/'},
-    {"model": ["a" * 100]},
-    {"model": {"a": [1, None, True, 2.5, "q\"'"], "b": {}}},
-    {"method": "unet"},
-    {"method": None},
-    {"precision": 8},
-    {"output": "mask"},
-    {"tuning": "tpu"},
-    {"mask": "cloud"},
-    {"size": [64]},
-    {"size": [64, 96.0]},
-    {"size": [0, 96]},
-    {"size": [9000, 96]},
-    {"size": {"height": 64}},
-    {"batch": True},
-    {"batch": 0},
-    {"batch": 65},
-    {"batch": 1.0},
-    {"dataset": 1},
-    {"layout": "NCHW"},
-    {"color_order": "BGR"},
-    {"rewrites": [1]},
-    {"rewrites": "none"},
-    {"versions": [["torch"]]},
-    {"versions": [["torch", 2]]},
-    {"runtime": "tflite"},
-    {"classes": []},
-    {"classes": {"names": ["a", "b"]}},
-    {"classes": {"names": ["a"], "palette": [[1, 2, 3]]}},
-    {"classes": {"names": ["a", "b"], "palette": [[1, 2, 3]]}},
-    {"classes": {"names": ["a", "b"], "palette": [[1, 2, 3], [1, 2]]}},
-    {"classes": {"names": ["a", "b"], "palette": [[1, 2, 3], [1, 2, 256]]}},
-    {"classes": {"names": ["a", "b"], "palette": [], "colour": 1}},
-    {"normalization": {"mean": [1, 2, 3], "std": [1, 0, 1]}},
-    {"normalization": {"mean": [1, 2, 3]}},
-    {"normalization": {"mean": [1, 2, "3"], "std": [1, 1, 1]}},
-    {"batch_norms": [{"weight": "w", "means": [1.5], "deviations": [-1]}]},
-    {"batch_norms": [{"weight": "w", "means": [], "deviations": []}]},
-    {"build": 3},
-    {"build": {"os": "Linux x86_64"}},
-]
-
-
-def refusal_of(library, path, **options):
-    with pytest.raises(Refusal) as caught, library.open(path, **options):
-        pass
-    return caught.value
-
-
-def python_refusal(path):
-    with pytest.raises(SegdeployError) as caught, segdeploy.open(path):
-        pass
-    return caught.value
-
-
-def assert_alike(library, path):
-    """The same sentence and hint, and the same kind of error."""
-    expected, found = python_refusal(path), refusal_of(library, path)
-
-    assert (found.problem, found.hint) == (expected.problem, expected.hint)
-    assert (found.status == MISFIT) == isinstance(expected, MisfitError)
-
-
-def edited(engine: EnginePlan, folder: Path, **changes: object) -> Path:
-    """A copy of an engine with another manifest."""
-    copy = folder / "copy.ort"
-    copy.write_bytes(engine.path.read_bytes())
-    values = {**json.loads(engine.manifest_path.read_text()), **changes}
-    kept = {key: value for key, value in values.items() if value is not GONE}
-    copy.with_name("copy.ort.json").write_text(json.dumps(kept))
-    return copy
-
-
-@pytest.mark.parametrize("changes", DAMAGES, ids=str)
-def test_a_damaged_manifest_is_described_alike(changes, engine, library, tmp_path):
-    assert_alike(library, edited(engine, tmp_path, **changes))
-
-
-def test_the_keys_of_a_manifest_are_those_of_python():
-    text = (ROOT / "cpp" / "src" / "manifest.cpp").read_text()
-    record = text.partition("const Record MANIFEST = ")[2].partition("};")[0]
-
-    names = re.findall(r'\{"(\w+)", (?:TEXT|INTEGER|one_of|or_null|record_of|list_of)', record)
-
-    assert set(names) == {field.name for field in fields(Manifest)}
 
 
 @pytest.mark.parametrize(
@@ -139,6 +36,11 @@ def test_an_engine_that_does_not_fit_is_refused(changes, engine, library, tmp_pa
         )
     else:
         assert_alike(library, path)
+
+
+@pytest.mark.parametrize("runtime", [None, "pytorch"])
+def test_an_engine_of_no_runtime_is_refused(runtime, engine, library, tmp_path):
+    assert_alike(library, edited(engine, tmp_path, runtime=runtime))
 
 
 def test_a_byte_that_changed_is_found(engine, library, tmp_path):
@@ -167,35 +69,6 @@ def test_a_missing_manifest_is_refused(engine, library, tmp_path):
     path.with_name("copy.ort.json").unlink()
 
     assert_alike(library, path)
-
-
-@pytest.mark.parametrize("text", ["", "{", "[1]", "nul", '{"a": 1}}'])
-def test_a_manifest_that_is_no_json_object_is_refused(text, engine, library, tmp_path):
-    path = edited(engine, tmp_path)
-    path.with_name("copy.ort.json").write_text(text)
-
-    expected, found = python_refusal(path).problem, refusal_of(library, path).problem
-
-    assert found.partition("(")[0] == expected.partition("(")[0]  # each parser has its own reason
-
-
-def test_a_graph_without_a_manifest_is_refused(exported, library, tmp_path):
-    model = onnx.load(exported(Method.FCN).path)
-    del model.metadata_props[:]
-    onnx.save(model, tmp_path / "bare.onnx")
-
-    assert_alike(library, tmp_path / "bare.onnx")
-
-
-@pytest.mark.parametrize(("key", "value"), [("batch", "true"), ("schema", "9"), ("model", '""')])
-def test_a_damaged_manifest_of_a_graph_is_refused(key, value, exported, library, tmp_path):
-    model = onnx.load(exported(Method.FCN).path)
-    for entry in model.metadata_props:
-        if entry.key == f"segdeploy.{key}":
-            entry.value = value
-    onnx.save(model, tmp_path / "damaged.onnx")
-
-    assert_alike(library, tmp_path / "damaged.onnx")
 
 
 def test_weights_in_another_file_are_refused(exported, library, tmp_path):
@@ -232,16 +105,39 @@ def test_a_graph_that_onnxruntime_refuses_is_described(exported, library, tmp_pa
 
 
 def test_a_graph_of_other_shapes_than_its_manifest_is_refused(exported, library, tmp_path):
-    graph = exported(Method.FCN)
-    model = onnx.load(graph.path)
-    manifest = replace(read_graph(graph.path).manifest, size=Size(32, 96))
-    onnx.helper.set_model_props(model, manifest.to_strings())
-    onnx.save(model, tmp_path / "other.onnx")
+    for key, value in (("size", "[32, 96]"), ("output", '"logits"')):
+        path = with_metadata(exported(Method.FCN), key, value, tmp_path)
 
-    found = refusal_of(library, tmp_path / "other.onnx")
+        found = refusal_of(library, path)
 
-    assert found.status == MISFIT
-    assert "has the tensors image uint8 1x64x96x3, " in found.problem
+        assert found.status == MISFIT
+        assert f"{path}: has the tensors image uint8 1x64x96x3, " in found.problem
+        assert found.problem.endswith(", its manifest has others")
+
+
+def test_a_graph_of_two_inputs_is_refused(exported, library, tmp_path):
+    model = onnx.load(exported(Method.FCN).path)
+    model.graph.input.append(onnx.helper.make_tensor_value_info("more", 1, [1]))
+    path = tmp_path / "two.onnx"
+    onnx.save(model, path)
+
+    assert refusal_of(library, path).problem == (
+        f"{path}: has 2 inputs and 1 outputs; wanted one uint8 input and one output"
+    )
+
+
+def test_a_manifest_that_names_too_few_classes_does_no_harm(exported, library, tmp_path, blocks):
+    """Memory for the result is as large as it says: ONNX Runtime refuses to write there."""
+    graph = exported(Method.FCN, output=Output.LOGITS)
+    classes = ClassSet.numbered(5)  # of 7
+    path = with_metadata(graph, "classes", json.dumps(asdict(classes)), tmp_path)
+
+    with (
+        library.open(path) as engine,
+        engine.session() as session,
+        pytest.raises(Refusal, match="an image batch of shape 1x64x96x3 was refused"),
+    ):
+        session.run_logits(blocks(SIZE), (1, 5, 8, 12))
 
 
 @pytest.mark.parametrize(
@@ -250,6 +146,7 @@ def test_a_graph_of_other_shapes_than_its_manifest_is_refused(exported, library,
         ("gpu", "device 'gpu'; wanted cpu, cuda or cuda:N"),
         ("cuda:x", "device 'cuda:x'; wanted cpu, cuda or cuda:N"),
         ("cuda:1", "is optimized for the CPU, asked for cuda:1"),
+        ("cuda", "is optimized for the CPU, asked for cuda:0"),
     ],
 )
 def test_a_device_that_cannot_be_had_is_refused(device, problem, engine, library):
@@ -261,12 +158,64 @@ def test_a_device_that_cannot_be_had_is_refused(device, problem, engine, library
     assert found == caught.value.problem
 
 
+def test_a_plan_does_not_run_on_the_cpu(engine, library, tmp_path):
+    path = edited(engine, tmp_path, runtime="tensorrt")
+    with pytest.raises(SegdeployError) as caught, segdeploy.open(path, "cpu"):
+        pass
+
+    found = refusal_of(library, path, device="cpu")
+
+    assert (found.problem, found.hint) == (caught.value.problem, caught.value.hint)
+
+
+def test_a_graph_runs_on_the_cpu_alone(exported, library):
+    path = exported(Method.FCN).path
+
+    assert refusal_of(library, path, device="cuda:1").problem == (
+        f"{path}: a graph runs on the CPU in C++, asked for cuda:1"
+    )
+
+
+def test_threads_below_none_are_refused(engine, library):
+    assert refusal_of(library, engine.path, threads=-1).problem == (
+        "threads: are -1; wanted 0 or more"
+    )
+
+
+@pytest.mark.parametrize("name", ["memory.onnx", "memory.ort"])
+def test_a_file_that_cannot_be_read_is_refused(name, engine, library, tmp_path):
+    path = tmp_path / name
+    path.symlink_to("/proc/self/mem")  # which root cannot read either
+    (tmp_path / "memory.ort.json").write_bytes(engine.manifest_path.read_bytes())
+
+    assert refusal_of(library, path).problem == f"{path}: cannot be read"
+
+
 @pytest.mark.parametrize("runtime", ["/nowhere/libonnxruntime.so", __file__])
 def test_a_missing_onnxruntime_is_described(runtime, engine, library):
     found = refusal_of(library, engine.path, runtime=runtime)
 
     assert found.problem.startswith(f"ONNX Runtime cannot be loaded ({runtime}: ")
     assert "onnxruntime_library" in found.hint
+
+
+OLD_ONNXRUNTIME = """
+struct base { const void* (*get_api)(unsigned); const char* (*version)(void); };
+static const void* get_api(unsigned version) { (void)version; return 0; }
+static const char* version(void) { return "1.19.2"; }
+static const struct base found = {get_api, version};
+const struct base* OrtGetApiBase(void) { return &found; }
+"""
+
+
+def test_an_old_onnxruntime_is_refused(engine, library, tmp_path):
+    source, runtime = tmp_path / "old.c", tmp_path / "libold.so"
+    source.write_text(OLD_ONNXRUNTIME)
+    run("cc", "-shared", "-fPIC", source, "-o", runtime)
+
+    assert refusal_of(library, engine.path, runtime=str(runtime)).problem == (
+        "ONNX Runtime 1.19.2 is too old; wanted 1.20 or newer"
+    )
 
 
 def test_another_library_is_not_taken_for_onnxruntime(build, engine, library):

@@ -1,5 +1,6 @@
 """C++ labels every pixel as Python does."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,14 +10,15 @@ from c_library import image_view, labels_view
 
 import segdeploy
 from segdeploy.artifacts import Store
-from segdeploy.images import overlay
+from segdeploy.datasets.scenes import draw_scene
+from segdeploy.images import overlay, write_png
 from segdeploy.pipeline.engines import build_engine
 from segdeploy.pipeline.make import EngineRequest, export_options, make_artifact
 from segdeploy.pipeline.source import resolve_source
 from segdeploy.spec import CPU, Method, Output, Precision, Runtime, Size
 
 pytestmark = pytest.mark.xdist_group("cpp")
-SIZE = Size(64, 96)
+SIZE, DEMO = Size(64, 96), Size(128, 256)
 THREADS = 8
 
 
@@ -52,18 +54,31 @@ def test_every_pixel_is_equal(method, precision, kind, library, artifacts, block
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory) -> Path:
-    """The engine of the bundled model in fp32; int8 would take a calibration."""
-    options = export_options(size=None, batch=1, precision=Precision.FP32, output=Output.LABELS)
-    store = Store(tmp_path_factory.mktemp("demo"))
-    request = EngineRequest(precision=None, runtime=Runtime.ONNXRUNTIME, store=store)
-    return make_artifact(resolve_source("demo", None, store), options, request, CPU).path
+def demo(tmp_path_factory) -> Callable[[Precision], Path]:
+    """Engines of the bundled model; int8 by two scenes, which is enough to compare pixels."""
+    options = export_options(size=DEMO, batch=1, precision=Precision.FP32, output=Output.LABELS)
+    store, scenes = Store(tmp_path_factory.mktemp("demo")), tmp_path_factory.mktemp("scenes")
+    for seed in range(2):
+        write_png(scenes / f"{seed}.png", draw_scene(seed, DEMO)[0])
+
+    def make(precision: Precision) -> Path:
+        calibration = str(scenes) if precision is Precision.INT8 else None
+        request = EngineRequest(
+            precision=precision,
+            runtime=Runtime.ONNXRUNTIME,
+            calibration=calibration,
+            store=store,
+        )
+        return make_artifact(resolve_source("demo", None, store), options, request, CPU).path
+
+    return make
 
 
-def test_every_pixel_of_the_demo_is_equal(demo, library, blocks):
-    images = np.concatenate([blocks(Size(256, 512), seed=seed) for seed in range(2)])
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.INT8])
+def test_every_pixel_of_the_demo_is_equal(precision, demo, library):
+    images = np.stack([draw_scene(seed, DEMO)[0] for seed in (10, 11)])
 
-    assert_equal_in_threads(library, demo, images)
+    assert_equal_in_threads(library, demo(precision), images)
 
 
 @pytest.fixture(scope="module", params=["graph", "engine"])

@@ -1,6 +1,7 @@
 """What a session in C++ refuses, it refuses in the words of Python."""
 
 import threading
+from ctypes import byref, c_void_p
 
 import numpy as np
 import onnx
@@ -24,6 +25,7 @@ def session(engine, library):
 
 BUFFER = np.zeros(2 * 64 * 96 * 3, np.uint8)
 PLACE = BUFFER.ctypes.data
+IMAGE = CImage(PLACE, 64, 96, 3, 0, 0)
 LABELS = CLabels(PLACE, 64, 96, 1, 0)
 
 
@@ -37,11 +39,11 @@ LABELS = CLabels(PLACE, 64, 96, 1, 0)
         (CImage(PLACE, 64, 96, 2, 0, 0), LABELS, "image: has 2 channels; wanted 3 or 4"),
         (CImage(PLACE, 64, 96, 3, 0, 5), LABELS,
          "image: has rows of 288 bytes and a stride of 5"),
-        (CImage(PLACE, 64, 96, 3, 0, 0), CLabels(PLACE, 64, 96, 2, 0),
+        (IMAGE, CLabels(PLACE, 64, 96, 2, 0),
          "result: has labels of 2 bytes; wanted 1 or 4"),
-        (CImage(PLACE, 64, 96, 3, 0, 0), CLabels(PLACE, 64, 95, 1, 0),
+        (IMAGE, CLabels(PLACE, 64, 95, 1, 0),
          "result: is 64x95; these images give 64x96"),
-        (CImage(PLACE, 64, 96, 3, 0, 0), CLabels(None, 64, 96, 1, 0), "result: has no memory"),
+        (IMAGE, CLabels(None, 64, 96, 1, 0), "result: has no memory"),
     ],
 )  # fmt: skip
 def test_a_view_that_does_not_fit_is_refused(image, labels, problem, session):
@@ -57,7 +59,7 @@ def test_a_view_that_does_not_fit_is_refused(image, labels, problem, session):
     (65, "images: are 65; wanted up to 64"),
 ])  # fmt: skip
 def test_a_batch_that_does_not_fit_is_refused(count, problem, session):
-    views = [CImage(PLACE, 64, 96, 3, 0, 0)] * count
+    views = [IMAGE] * count
 
     with pytest.raises(Refusal) as caught:
         session.run_views(views, [LABELS] * count)
@@ -84,6 +86,74 @@ def test_a_session_on_the_cpu_has_no_stream(session, blocks):
         session.enqueue(images, np.zeros(images.shape[:3], np.uint8), stream=1)
 
 
+def test_memory_that_is_missing_is_named(session):
+    c, handle = session.library, session.handle
+    size = (64, 96)
+
+    for images, count, result, problem in (
+        (PLACE, 1, None, "result: has no memory"),
+        (None, 1, PLACE, "images: has no memory"),
+        (PLACE, 0, PLACE, "images: there are none; wanted 1 or more"),
+        (PLACE, 2, PLACE, "an image batch is 2x64x96x3; the engine takes 1x64x96x3"),
+    ):
+        with pytest.raises(Refusal) as caught:
+            c.call("segdeploy_enqueue", handle, images, count, *size, result, None)
+        assert caught.value.problem == problem
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "what"),
+    [
+        ("engine_open", (None, None, PLACE), "path"),
+        ("engine_open", (b"no.ort", None, None), "engine"),
+        ("session_open", (None, PLACE), "engine"),
+        ("session_open", (None, None), "session"),
+        ("run", (None, byref(IMAGE), 1, byref(LABELS), None), "session"),
+        ("run", (None, None, 1, byref(LABELS), None), "images"),
+        ("run", (None, byref(IMAGE), 1, None, None), "labels"),
+        ("run_logits", (None, byref(IMAGE), 1, PLACE, 1, None), "session"),
+        ("enqueue", (None, PLACE, 1, 64, 96, PLACE, None), "session"),
+        ("overlay", (None, byref(IMAGE), byref(LABELS), 0.5, PLACE), "engine"),
+    ],
+)
+def test_null_is_refused(name, arguments, what, library):
+    with pytest.raises(Refusal) as caught:
+        library.call(f"segdeploy_{name}", *arguments)
+
+    assert (caught.value.status, caught.value.problem) == (ERROR, f"{what}: is NULL")
+
+
+@pytest.mark.parametrize("what", ["image", "labels"])
+def test_null_is_not_painted(what, engine, library):
+    views = {"image": byref(IMAGE), "labels": byref(LABELS), what: None}
+
+    with library.open(engine.path) as opened, pytest.raises(Refusal) as caught:
+        library.call("segdeploy_overlay", opened.handle, *views.values(), 0.5, PLACE)
+
+    assert caught.value.problem == f"{what}: is NULL"
+
+
+def test_null_has_no_facts_and_is_closed(library):
+    facts = library.c.segdeploy_engine_facts(None)
+
+    assert (facts.model, facts.classes) == (None, 0)
+    assert library.c.segdeploy_class_name(None, 0) is None
+    assert library.c.segdeploy_class_color(None, 0) == -1
+    library.c.segdeploy_engine_close(None)
+    library.c.segdeploy_session_close(None)
+
+
+def test_a_long_error_is_cut_at_a_whole_letter(library):
+    for begin in ("", "x"):  # one of the two would end in half a letter
+        path = begin + "ß" * 800 + ".ort"
+
+        with pytest.raises(Refusal) as caught:  # which decodes what it gets
+            library.call("segdeploy_engine_open", path.encode(), None, byref(c_void_p()))
+
+        assert caught.value.problem == path[: len(caught.value.problem)]
+        assert 1022 <= len(caught.value.problem.encode()) <= 1023
+
+
 def test_scores_that_are_no_numbers_are_refused(artifacts, library, tmp_path, blocks):
     source = artifacts(Method.FCN, Precision.FP32)["graph"].path
     model = onnx.load(source)
@@ -108,16 +178,25 @@ def test_a_fork_is_refused_in_the_words_of_python(session, in_fork, blocks):
     session.run(images)
     lease = Lease("a session of narrow-fcn")
 
-    found, expected = in_fork(lambda: outcome(session, images)), in_fork(lease.check)
+    found, expected = in_fork(lambda: refusal(lambda: session.run(images))), in_fork(lease.check)
 
     assert found == (str(expected), expected.hint)
 
 
-def outcome(session, images):
+def test_an_engine_makes_no_session_in_a_fork(engine, library, in_fork):
+    lease = Lease("the engine of narrow-fcn")
+
+    with library.open(engine.path) as opened:
+        found, expected = in_fork(lambda: refusal(opened.session)), in_fork(lease.check)
+
+    assert found == (str(expected), expected.hint)
+
+
+def refusal(work):
     try:
-        session.run(images)
-    except Refusal as refusal:
-        return refusal.problem, refusal.hint
+        work()
+    except Refusal as refused:
+        return refused.problem, refused.hint
     return None
 
 

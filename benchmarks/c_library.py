@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
+
+from segdeploy.spec import Image, Images, LabelMap, Labels, Logits
 
 OK, ERROR, MISFIT, BUG = range(4)
 
@@ -20,14 +23,20 @@ class Refusal(Exception):  # noqa: N818
 
 
 class CError(ctypes.Structure):
+    """segdeploy_error."""
+
     _fields_ = (("problem", c_char * 1024), ("hint", c_char * 512))
 
 
 class COptions(ctypes.Structure):
+    """segdeploy_options."""
+
     _fields_ = (("threads", c_int32), ("device", c_char_p), ("onnxruntime_library", c_char_p))
 
 
 class CImage(ctypes.Structure):
+    """segdeploy_image."""
+
     _fields_ = (
         ("data", c_void_p),
         ("height", c_int32),
@@ -39,6 +48,8 @@ class CImage(ctypes.Structure):
 
 
 class CLabels(ctypes.Structure):
+    """segdeploy_labels."""
+
     _fields_ = (
         ("data", c_void_p),
         ("height", c_int32),
@@ -49,10 +60,14 @@ class CLabels(ctypes.Structure):
 
 
 class CTiming(ctypes.Structure):
+    """segdeploy_timing."""
+
     _fields_ = (("copy_in_ms", c_double), ("network_ms", c_double), ("labels_ms", c_double))
 
 
 class CFacts(ctypes.Structure):
+    """segdeploy_facts."""
+
     _fields_ = (
         ("model", c_char_p),
         ("precision", c_char_p),
@@ -104,6 +119,7 @@ class Library:
     def open(
         self, path: Path, *, threads: int = 1, device: str | None = None, runtime: str | None = None
     ) -> "Engine":
+        """Load an artifact; `runtime` is another ONNX Runtime than the usual one."""
         library = self.onnxruntime if runtime is None else runtime.encode()
         options = COptions(threads, None if device is None else device.encode(), library)
         handle = c_void_p()
@@ -112,19 +128,25 @@ class Library:
 
 
 class Engine:
+    """A loaded artifact, closed by its `with` block."""
+
     def __init__(self, library: Library, handle: c_void_p) -> None:
         self.library, self.handle = library, handle
 
     @property
     def facts(self) -> CFacts:
-        return self.library.c.segdeploy_engine_facts(self.handle)
+        """What it says of itself."""
+        facts: CFacts = self.library.c.segdeploy_engine_facts(self.handle)
+        return facts
 
     def session(self) -> "Session":
+        """A new one, for one thread."""
         handle = c_void_p()
         self.library.call("segdeploy_session_open", self.handle, byref(handle))
         return Session(self.library, handle)
 
-    def overlay(self, image: np.ndarray, labels: np.ndarray, opacity: float) -> np.ndarray:
+    def overlay(self, image: Image, labels: LabelMap, opacity: float) -> Image:
+        """The label map over its image."""
         painted = np.zeros((*labels.shape, 3), np.uint8)
         views = byref(image_view(image)), byref(labels_view(labels))
         self.library.call("segdeploy_overlay", self.handle, *views, opacity, painted.ctypes.data)
@@ -138,16 +160,19 @@ class Engine:
 
 
 class Session:
+    """Runs an engine in one thread; closed by its `with` block."""
+
     def __init__(self, library: Library, handle: c_void_p) -> None:
         self.library, self.handle = library, handle
 
-    def run(self, images: np.ndarray) -> np.ndarray:
+    def run(self, images: Images) -> Labels:
         """(N, H, W, 3) uint8 -> labels (N, H, W) uint8."""
         labels = np.full(images.shape[:3], 77, np.uint8)
         self.run_views([image_view(image) for image in images], list(map(labels_view, labels)))
         return labels
 
     def run_views(self, images: Sequence[CImage], labels: Sequence[CLabels]) -> CTiming:
+        """Label images where they lie, to where the labels go."""
         timing = CTiming()
         self.library.call(
             "segdeploy_run",
@@ -159,7 +184,8 @@ class Session:
         )
         return timing
 
-    def run_logits(self, images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    def run_logits(self, images: Images, shape: tuple[int, ...]) -> Logits:
+        """(N, H, W, 3) uint8 -> (N, C, h, w) float32, as `shape` says."""
         logits = np.full(shape, np.nan, np.float32)
         views = (CImage * len(images))(*map(image_view, images))
         self.library.call(
@@ -173,7 +199,8 @@ class Session:
         )
         return logits
 
-    def enqueue(self, images: np.ndarray, result: np.ndarray, stream: int | None = None) -> None:
+    def enqueue(self, images: Images, result: Labels, stream: int | None = None) -> None:
+        """Label a batch in place."""
         sizes = images.shape[:3]
         self.library.call(
             "segdeploy_enqueue",
@@ -191,12 +218,12 @@ class Session:
         self.library.c.segdeploy_session_close(self.handle)
 
 
-def image_view(image: np.ndarray, *, is_bgr: bool = False) -> CImage:
+def image_view(image: Image, *, is_bgr: bool = False) -> CImage:
     """An array (H, W, C), which may have any distance between its rows."""
     height, width, channels = image.shape
     return CImage(image.ctypes.data, height, width, channels, is_bgr, image.strides[0])
 
 
-def labels_view(labels: np.ndarray) -> CLabels:
+def labels_view(labels: NDArray[np.uint8] | NDArray[np.int32]) -> CLabels:
     """An array (H, W) of uint8 or int32."""
     return CLabels(labels.ctypes.data, *labels.shape, labels.itemsize, labels.strides[0])
