@@ -1,12 +1,12 @@
 """What the rewrites gain on a CPU: each model plain and rewritten, beside its peers, in one run.
 
     python benchmarks/rewrites.py compare --out benchmarks/results/rewrites-cpu.json
-        [--openvino PYTHON] [--mmseg PYTHON]
+        [--compiled] [--openvino PYTHON] [--mmseg PYTHON]
     python benchmarks/rewrites.py growth --out benchmarks/results/rewrites-growth.json [--plot SVG]
     python benchmarks/rewrites.py profile pspnet-cityscapes
 
 Subjects take turns (turns.py); a figure is the median over the turns. PYTHON is an interpreter with
-openvino, or with MMSegmentation 1.2.2.
+openvino, or with MMSegmentation 1.2.2; --compiled, for torch.compile, needs a C++ compiler.
 """
 
 import json
@@ -37,6 +37,14 @@ from segdeploy.spec import Output, Precision, Runtime, Size, Tuning
 SIZES = {"cityscapes": Size(512, 1024), "ade20k": Size(512, 683), "demo": Size(256, 512)}
 METHODS = ("fcn", "pspnet", "deeplabv3", "deeplabv3plus")
 ZOO = (*(f"{method}-{data}" for data in ("cityscapes", "ade20k") for method in METHODS), "demo")
+# What the ratios of CPU time are to, and how the table calls it.
+PEERS = {
+    "plain": "plain",
+    "openvino plain": "OpenVINO",
+    "pytorch": "PyTorch",
+    "compiled": "torch.compile",
+    "mmseg": "mmseg",
+}
 app = typer.Typer(add_completion=False, help=__doc__)
 Out = Annotated[Path, typer.Option(help="The JSON to write.")]
 Rounds = Annotated[int, typer.Option(help="Turns of each subject.")]
@@ -64,7 +72,12 @@ def weights_of(model: str) -> str | None:
 
 
 def subjects_of(
-    model: str, places: dict[str, Path], openvino: Path | None, mmseg: Path | None
+    model: str,
+    places: dict[str, Path],
+    openvino: Path | None,
+    mmseg: Path | None,
+    *,
+    compiled: bool,
 ) -> list[Subject]:
     """Who takes turns: the plain graph and the engine, and the peers that are at hand."""
     subjects = [
@@ -72,6 +85,8 @@ def subjects_of(
         Subject("rewritten", "segdeploy", str(places["engine"])),
         Subject("pytorch", "pytorch", model),
     ]
+    if compiled:
+        subjects.append(Subject("compiled", "compiled", model))
     if openvino is not None:
         for name in ("plain", "rewritten"):
             target = str(places[name])
@@ -87,6 +102,7 @@ def measure(
     *,
     openvino: Path | None = None,
     mmseg: Path | None = None,
+    compiled: bool = False,
     only_ours: bool = False,
 ) -> list[Row]:
     """All subjects of one model at one size, with each number of threads."""
@@ -94,7 +110,8 @@ def measure(
     with TemporaryDirectory() as name:
         folder = Path(name)
         places, gmac = prepare(model, size, folder)
-        subjects = subjects_of(model, places, openvino, mmseg)[: 2 if only_ours else None]
+        subjects = subjects_of(model, places, openvino, mmseg, compiled=compiled)
+        subjects = subjects[: 2 if only_ours else None]
         image = folder / "image.npy"
         np.save(image, draw_scene(0, size)[0][None])
         for count in threads:
@@ -136,16 +153,16 @@ def measure_peak(threads: int) -> float:
 
 def print_comparison(rows: Sequence[Row], peaks: dict[int, float]) -> None:
     """A line for each model and number of threads; ratios are of CPU time but for the first."""
-    heads = ("plain ms", "rewritten ms", "x plain, wall", "x plain", "x OpenVINO", "x PyTorch")
-    print(f"| model | threads | {' | '.join(heads)} | x mmseg |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
+    heads = ["plain ms", "rewritten ms", "x plain, wall", *(f"x {name}" for name in PEERS.values())]
+    print(f"| model | threads | {' | '.join(heads)} |")
+    print(f"|---|{'---:|' * (1 + len(heads))}")
     groups: dict[tuple[str, int], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.model, row.threads), []).append(row)
     for (model, threads), group in groups.items():
         wall = {row.subject: statistics.median(row.wall_ms) for row in group}
         ratios = [ratio(group, "plain", "rewritten", cpu=False)]
-        for slow in ("plain", "openvino plain", "pytorch", "mmseg"):
+        for slow in PEERS:
             ratios.append(ratio(group, slow, "rewritten", cpu=True))
         shown = " | ".join("-" if value is None else f"{value:.2f}" for value in ratios)
         print(
@@ -172,6 +189,7 @@ def compare(
     rounds: Rounds = 9,
     openvino: Annotated[Path | None, typer.Option(help="A python that has openvino.")] = None,
     mmseg: Annotated[Path | None, typer.Option(help="A python that has mmsegmentation.")] = None,
+    compiled: Annotated[bool, typer.Option("--compiled", help="torch.compile too.")] = False,
 ) -> None:
     """Every model: plain, rewritten, PyTorch and the peers, at the size of its data set."""
     environment = describe_environment()
@@ -180,7 +198,9 @@ def compare(
     rows: list[Row] = []
     for model in models.split(","):
         size = SIZES[model.rpartition("-")[2]]
-        rows += measure(model, size, counts, rounds, openvino=openvino, mmseg=mmseg)
+        rows += measure(
+            model, size, counts, rounds, openvino=openvino, mmseg=mmseg, compiled=compiled
+        )
         typer.echo(f"{model} {size}: done", err=True)
     print_comparison(rows, peaks)
     write(out, environment, rows, peak_gmac_per_second=peaks)

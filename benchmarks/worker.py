@@ -1,10 +1,11 @@
 """One subject of a comparison: opens it, then times one step for each line that it reads.
 
 Started by turns.py in a process of its own, with the interpreter that has what it needs: segdeploy
-for `segdeploy FILE`, `calibration GRAPH` and `pytorch MODEL`, openvino for `openvino FILE`,
-MMSegmentation 1.2.2 for `mmseg CONFIG`. It answers each line with JSON: wall and CPU milliseconds
-of the step, and the peak memory of the process in bytes. Threads are those of the runtime; a step
-is pixels to labels, or one image of a calibration set counted.
+for `segdeploy FILE`, `calibration GRAPH`, `pytorch MODEL` and, with a C++ compiler, `compiled
+MODEL`, openvino for `openvino FILE`, MMSegmentation 1.2.2 for `mmseg CONFIG`. It answers each line
+with JSON: wall and CPU milliseconds of the step, and the peak memory of the process in bytes.
+Threads are those of the runtime; a step is pixels to labels, or one image of a calibration set
+counted.
 """
 
 import argparse
@@ -54,13 +55,41 @@ def open_calibration(path: str, image: Any, threads: int) -> Step:
 
 def open_pytorch(model: str, image: Any, threads: int) -> Step:
     """The network in PyTorch, eager and unfused, with random weights."""
-    from segdeploy.artifacts import Store
-    from segdeploy.pipeline.source import resolve_source
     from segdeploy.runtime.pytorch import PyTorchSession
 
-    source = resolve_source(model, None if model == "demo" else "random:0", Store())
+    source = source_of(model)
     session = PyTorchSession(source.spec, source.checkpoint, threads=threads)
     return lambda: session.run(image)
+
+
+def open_compiled(model: str, image: Any, threads: int) -> Step:
+    """The same network through torch.compile, for this one size, its weights taken as constants."""
+    import torch
+
+    from segdeploy.nets.checkpoint import build_network
+    from segdeploy.nets.segmentor import PixelsIn
+    from segdeploy.spec import Output
+
+    torch.set_num_threads(threads)
+    source = source_of(model)
+    network, _ = build_network(source.spec, source.checkpoint)
+    module = PixelsIn(network, source.spec.normalization, Output.LABELS).eval()
+    compiled = torch.compile(module, dynamic=False, options={"freezing": True})
+    pixels = torch.from_numpy(image)
+
+    def step() -> Any:
+        with torch.no_grad():
+            return compiled(pixels)
+
+    return step
+
+
+def source_of(model: str) -> Any:
+    """The demo's own weights, or random ones."""
+    from segdeploy.artifacts import Store
+    from segdeploy.pipeline.source import resolve_source
+
+    return resolve_source(model, None if model == "demo" else "random:0", Store())
 
 
 def open_openvino(path: str, image: Any, threads: int) -> Step:
@@ -129,6 +158,7 @@ OPENERS = {
     "segdeploy": open_artifact,
     "calibration": open_calibration,
     "pytorch": open_pytorch,
+    "compiled": open_compiled,
     "openvino": open_openvino,
     "mmseg": open_mmseg,
 }
