@@ -24,9 +24,10 @@ import typer
 from turns import CONFIGS
 
 from segdeploy.artifacts import Artifact, Store, writing
+from segdeploy.cores import default_threads
 from segdeploy.datasets import Dataset, open_dataset
 from segdeploy.datasets.scenes import draw_scene, scene_seed
-from segdeploy.environment import describe_environment, usable_cores
+from segdeploy.environment import describe_environment
 from segdeploy.evaluate import evaluate
 from segdeploy.images import write_png
 from segdeploy.pipeline.make import EngineRequest, export_options, make_artifact
@@ -169,7 +170,7 @@ def main(
 ) -> None:
     """Measure, print a table, and write the JSON."""
     environment = describe_environment()
-    threads = threads or usable_cores()
+    threads = threads or default_threads()
     rows: list[Row] = []
     with TemporaryDirectory() as name:
         folder = Path(name)

@@ -5,12 +5,12 @@ import platform
 import re
 import shutil
 import subprocess
-import sys
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
 
+from segdeploy.cores import usable_cores
 from segdeploy.records import read_record
 
 OPENCV = (  # four distributions of one package, cv2
@@ -123,7 +123,7 @@ def describe_environment() -> Environment:
     return Environment(
         cpu=_cpu_model(),
         logical_cores=os.cpu_count() or 1,
-        usable_cores=usable_cores(),
+        usable_cores=len(usable_cores()),
         memory_bytes=memory_bytes(),
         os=_os_name(),
         python=f"{platform.python_implementation()} {platform.python_version()}",
@@ -228,13 +228,6 @@ def _cpu_model() -> str:
     text = cpuinfo.read_text() if cpuinfo.exists() else ""
     match = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", text, re.MULTILINE)
     return match[1].strip() if match else platform.processor() or platform.machine()
-
-
-def usable_cores() -> int:
-    """Logical cores that this process may run on: its affinity mask, where the system has one."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def memory_bytes() -> int | None:

@@ -5,13 +5,14 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from segdeploy.cores import usable_cores
 
 CORES = Path("/sys/devices/system/cpu")
 STAT = Path("/proc/stat")
@@ -83,7 +84,7 @@ def machine_state(gpu_bus_id: str = "") -> MachineState:
     Args:
         gpu_bus_id: PCI address of the GPU that the work runs on; "": none.
     """
-    cores = _usable_cores()
+    cores = usable_cores()
     cores_s, busy_s, stolen_s = _core_times(cores)
     return MachineState(
         load_average=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
@@ -130,12 +131,6 @@ def _share(before: MachineState, after: MachineState, counter: str) -> float | N
 
 def _grown(before: float | None, after: float | None) -> float | None:
     return None if before is None or after is None else after - before
-
-
-def _usable_cores() -> list[int]:
-    if sys.platform == "linux":
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 def _core_times(cores: Iterable[int]) -> tuple[float | None, float | None, float | None]:

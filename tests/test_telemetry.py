@@ -107,7 +107,7 @@ def test_only_cores_that_we_may_use_are_looked_at(
     monkeypatch.setattr(telemetry, "STAT", tmp_path / "stat")
     monkeypatch.setattr(telemetry, "CORES", tmp_path)
     monkeypatch.setattr(telemetry, "PRESSURE", tmp_path / "memory")
-    monkeypatch.setattr(telemetry, "_usable_cores", lambda: [0, 1])
+    monkeypatch.setattr(telemetry, "usable_cores", lambda: [0, 1])
 
     found = machine_state()
 

@@ -11,6 +11,7 @@ from segdeploy.artifacts import writing
 from segdeploy.bench.live import live_rows
 from segdeploy.bench.measure import BenchOptions, Outcome, Subject, measure
 from segdeploy.bench.pictures import paint
+from segdeploy.cores import default_threads
 from segdeploy.datasets import find_facts
 from segdeploy.environment import describe_environment
 from segdeploy.errors import SegdeployError, needs
@@ -77,7 +78,7 @@ def gather(comparison: Comparison, options: BenchOptions) -> tuple[Report, tuple
     if not options.speed_only:
         options.open()  # a missing data set is found before anything is built
     environment = describe_environment()  # first, so that the load it shows is that of others
-    options = replace(options, threads=environment.usable_cores)
+    options = replace(options, threads=default_threads())
     planned = [s for name in _names(comparison, options) for s in _plan(name, comparison, options)]
     subjects = list(dict.fromkeys(planned))
     names = [subject.name for subject in subjects]

@@ -73,7 +73,7 @@ class LoadOptions:
         seed: of arrivals, of phases of cameras, and of which image comes when.
         sessions: that run at the same time.
         batch: most images that a session takes at a time; None: the engine's own, or 1.
-        threads: of a CPU runtime, shared by the sessions; 0: its own choice.
+        threads: of a CPU runtime, shared by the sessions; 0: as many as suit the cores.
         size: of the images for an engine that takes any; None: its data set's.
         device: None: what the artifact is made for.
     """

@@ -90,7 +90,7 @@ class Evaluation:
     dataset: Dataset
     split: str
     images: int
-    threads: int = 0  # of a CPU runtime; 0: its own choice
+    threads: int = 0  # of a CPU runtime; 0: as many as suit the cores
 
     def score(self, plan: EnginePlan) -> Score:
         """Open the engine and count every image."""

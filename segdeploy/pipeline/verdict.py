@@ -8,6 +8,7 @@ from pathlib import Path
 
 from segdeploy.accuracy import AccuracyFloor, Score
 from segdeploy.artifacts import EnginePlan, Graph, engine_suffix, request_hash, writing
+from segdeploy.cores import default_threads
 from segdeploy.cuda import driver_problem
 from segdeploy.environment import Environment, describe_environment
 from segdeploy.errors import SegdeployError
@@ -69,7 +70,7 @@ def build_with_verdict(
     """Build the int8 engine of a model, or of the fp32 graph of one, that meets the floor."""
     environment = describe_environment()  # first, so that the load it shows is that of others
     subject = _find_subject(model_or_graph, checkpoint, engine)
-    evaluation = _open_evaluation(subject, engine, wanted, environment.usable_cores)
+    evaluation = _open_evaluation(subject, engine, wanted, default_threads())
     fp32 = _floating_graph(subject, Precision.FP32, engine, evaluation)
     workbench = _set_up(subject, fp32, engine, evaluation)
     trial = _try(workbench, subject, fp32, wanted, environment)

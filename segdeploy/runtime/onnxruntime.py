@@ -2,7 +2,6 @@
 
 import copy
 import ctypes
-import os
 import platform
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from segdeploy.artifacts import EnginePlan, Graph, Manifest, writing
 from segdeploy.closing import Closing
+from segdeploy.cores import default_threads
 from segdeploy.cuda import call_driver
 from segdeploy.cuda.context import PrimaryContext
 from segdeploy.errors import MisfitError, SegdeployError, needs
@@ -73,10 +73,11 @@ class OnnxRuntimeSession(Closing):
             onnxruntime.preload_dlls()  # CUDA's libraries that pip installed, which no loader finds
         if provider.name not in onnxruntime.get_available_providers():
             raise _no_provider(provider, "this build of it has none")
+        self._threads = threads or default_threads()
         with _loading("the graph" if isinstance(model, bytes) else str(model)):
             session = onnxruntime.InferenceSession(
                 model if isinstance(model, bytes) else str(model),
-                _options(threads, optimized=optimized),
+                _options(self._threads, optimized=optimized),
                 providers=[provider],
                 disabled_optimizers=DISABLED,
             )
@@ -84,7 +85,6 @@ class OnnxRuntimeSession(Closing):
         if used != provider.name:  # ONNX Runtime falls back to the CPU with a log line only
             raise _no_provider(provider, f"it gave {used}")
         self._session: Any = session
-        self._threads = threads or os.cpu_count() or 1
         self._batch_labels = None
         if (manifest.output, manifest.mask) == (Output.LABELS, MaskPlace.HOST):
             with needs("numba", extra="onnxruntime"):
@@ -204,9 +204,9 @@ class PieceByPiece:
         """Load what `graph.cut_graph` returned."""
         self._input, self._names = cut.input, cut.names
         self._pieces = [replace(piece, model=b"") for piece in cut.pieces]  # sessions have it
-        self.threads = threads or os.cpu_count() or 1
+        self.threads = threads or default_threads()
         _share_memory()
-        options = _options(threads, optimized=False)
+        options = _options(self.threads, optimized=False)
         options.add_session_config_entry("session.use_env_allocators", "1")
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.enable_mem_pattern = False  # of a size seen before; the arena is shared

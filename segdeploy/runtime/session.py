@@ -26,7 +26,8 @@ class RunOptions:
     """How an engine is loaded and run.
 
     Args:
-        threads: of a CPU runtime, shared by all sessions; 0 leaves the number to it.
+        threads: of a CPU runtime, shared by all sessions; 0: one for each physical core that this
+            process may use. PyTorch is left its own choice.
         cuda_package: what talks to CUDA for a TensorRT engine.
         cuda_graph: replay the work of a shape that came before; TensorRT with cuda-python only.
         provider: of ONNX Runtime, on a GPU.
