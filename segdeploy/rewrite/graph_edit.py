@@ -119,7 +119,9 @@ class Draft(tape.Tape):
 
     def store(self, array: NDArray[Any], name: str) -> ir.Value:
         """A constant called PREFIX.NAME."""
-        return self.initializer(ir.tensor(np.ascontiguousarray(array)), f"{self.prefix}.{name}")
+        # Not ascontiguousarray: it makes a vector of a scalar, which Range has to be given.
+        stored = np.asarray(array, order="C")
+        return self.initializer(ir.tensor(stored), f"{self.prefix}.{name}")
 
     def reshape(self, value: ir.Value, shape: Sequence[int], name: str) -> ir.Value:
         """Reshape to constant sides: 0 keeps a side, -1 is what is left."""

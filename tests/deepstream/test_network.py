@@ -44,6 +44,7 @@ def graph_of(exported, int8):
         "fp16": lambda: exported(Method.FCN, precision=Precision.FP16),
         "int8": lambda: int8,
         "open": lambda: exported(Method.FCN, **OPEN),
+        "open deeplabv3plus": lambda: exported(Method.DEEPLABV3PLUS, **OPEN),
     }
     return lambda name: graphs[name]()
 
@@ -60,7 +61,7 @@ def planes_of(images: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32)
 
 
-@pytest.mark.parametrize("name", ["fp32", "fp16", "int8", "open"])
+@pytest.mark.parametrize("name", ["fp32", "fp16", "int8", "open", "open deeplabv3plus"])
 def test_every_label_is_that_of_the_artifact(name, graph_of, blocks):
     graph = graph_of(name)
     images = blocks(SIZE, count=graph.manifest.batch or 2, seed=5)
@@ -137,7 +138,7 @@ def test_a_manifest_of_other_classes_is_refused(exported):
         network_for_nvinfer(other, NvinferOutput.PROBABILITIES, SIZE)
 
 
-@pytest.mark.parametrize("name", ["fp32", "int8", "open"])
+@pytest.mark.parametrize("name", ["fp32", "int8", "open", "open deeplabv3plus"])
 @pytest.mark.parametrize("output", NvinferOutput)
 def test_tensorrt_builds_it_as_nvinfer_does(name, output, graph_of):
     """The batch is opened whatever it was, one profile, strongly typed; by TensorRT-RTX here."""

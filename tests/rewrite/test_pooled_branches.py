@@ -72,6 +72,20 @@ def test_a_dynamic_graph_gives_the_same_map_at_every_size(small, normal, height,
     np.testing.assert_allclose(small.run(folded, x), small.run(model, x), atol=ERROR)
 
 
+def test_a_dynamic_graph_may_be_given_a_size(small, normal):
+    """What runs it then infers every shape, and refuses a range that begins at a vector."""
+    shape = (1, FEATURES, "height", "width")
+    nodes, constants, _, _ = psp(normal, (1, 3, 6), shape=shape)
+    model = small.build(nodes, constants, shape=shape)
+    x = normal(1, FEATURES, 12, 24)
+
+    folded = small.rewritten(model, fold_pooled_branches, 3)
+    for dim, length in zip(folded.graph.input[0].type.tensor_type.shape.dim, x.shape, strict=True):
+        dim.dim_value = length
+
+    np.testing.assert_allclose(small.run(folded, x), small.run(model, x), atol=ERROR)
+
+
 def test_half_precision_holds(small, normal):
     shape = (1, FEATURES, 12, 24)
     nodes, constants, _, dtype = psp(normal, (1, 2, 3, 6), shape=shape, half=True)
