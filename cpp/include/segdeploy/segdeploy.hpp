@@ -102,7 +102,7 @@ struct LabelMap {
 };
 
 struct RunOptions {
-  int threads = 0;     // of ONNX Runtime, shared by all sessions; 0 leaves the number to it
+  int threads = 0;     // of ONNX Runtime, shared by all sessions; 0: as many as suit the cores
   std::string device;  // "cpu" or "cuda:0"; "": what the artifact is made for
   std::string onnxruntime_library;  // file to load; "": libonnxruntime.so.1, as the loader finds it
 };
