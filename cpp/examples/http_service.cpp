@@ -66,7 +66,7 @@ void segment(Pool& pool, segdeploy::Size size, const httplib::Request& request,
     session->run(
         {reinterpret_cast<const std::uint8_t*>(request.body.data()), size.height, size.width},
         {reinterpret_cast<std::uint8_t*>(labels.data()), size.height, size.width});
-    response.set_content(std::move(labels), "application/octet-stream");
+    response.set_content(labels, "application/octet-stream");
   } catch (const segdeploy::Error& error) {
     response.status = 500;
     response.set_content(error.to_lines() + "\n", "text/plain");
@@ -94,8 +94,8 @@ int main(int count, char** arguments) try {
   stopped_by_signal = &server;
   std::signal(SIGINT, [](int) { stopped_by_signal->stop(); });
   std::signal(SIGTERM, [](int) { stopped_by_signal->stop(); });
-  const int port = count > 3 ? std::atoi(arguments[3]) : 8080;
-  if (!server.listen("127.0.0.1", port)) {
+  const long port = count > 3 ? std::strtol(arguments[3], nullptr, 10) : 8080;
+  if (!server.listen("127.0.0.1", static_cast<int>(port))) {
     throw segdeploy::Error("port " + std::to_string(port) + " cannot be listened to");
   }
 } catch (const segdeploy::Error& error) {

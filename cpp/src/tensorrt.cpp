@@ -245,9 +245,11 @@ void TensorRTModel::read_tensors(const std::string& path) {
 }
 
 void TensorRTModel::read_profiles() {
+  const int count = engine_->getNbOptimizationProfiles();
   std::vector<ShapeRange> ranges;
+  ranges.reserve(static_cast<std::size_t>(count));
   using Selector = nvinfer1::OptProfileSelector;
-  for (int k = 0; k < engine_->getNbOptimizationProfiles(); ++k) {
+  for (int k = 0; k < count; ++k) {
     ranges.push_back({shape_of(engine_->getProfileShape(image_.c_str(), k, Selector::kMIN)),
                       shape_of(engine_->getProfileShape(image_.c_str(), k, Selector::kMAX))});
   }

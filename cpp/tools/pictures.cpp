@@ -41,11 +41,15 @@ Picture read(const std::filesystem::path& path) {
 
 void write(const std::filesystem::path& path, const std::vector<std::uint8_t>& pixels,
            segdeploy::Size size, int channels) {
+  const int row = size.width * channels;
+  if (size.height < 1 || row < 1 || pixels.size() != row * static_cast<std::size_t>(size.height)) {
+    throw segdeploy::Error(path.string() + ": has other pixels than its size says");
+  }
   const auto temporary = path.parent_path() / ("." + path.filename().string() + ".part");
   std::error_code error;
   if (!path.parent_path().empty()) std::filesystem::create_directories(path.parent_path(), error);
   if (!error && stbi_write_png(temporary.c_str(), size.width, size.height, channels, pixels.data(),
-                               size.width * channels) != 0) {
+                               row) != 0) {
     std::filesystem::rename(temporary, path, error);
     if (!error) return;
   }

@@ -235,7 +235,8 @@ def test_it_is_installed_as_a_package(build, tmp_path):
     said = consume(tmp_path / "build", f"-DCMAKE_PREFIX_PATH={tmp_path / 'prefix'}")
 
     assert said == f"onnxruntime {__version__}\n"
-    assert (tmp_path / "prefix" / "bin" / "segdeploy-run").is_file()
+    program = tmp_path / "prefix" / "bin" / "segdeploy-run"  # which finds its library
+    assert subprocess.run([program], capture_output=True).stderr.startswith(b"usage: segdeploy-run")
 
 
 @pytest.mark.skipif(shutil.which("pkg-config") is None, reason="needs pkg-config")
