@@ -10,7 +10,7 @@ import pytest
 from cpp_build import HEADERS, ROOT, missing, run
 
 pytest.importorskip("hatchling", reason="needs hatchling, which makes the wheel")
-pytestmark = pytest.mark.xdist_group("cpp")
+pytestmark = pytest.mark.xdist_group("wheel")
 
 
 @pytest.fixture(scope="module")
