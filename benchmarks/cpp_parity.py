@@ -86,12 +86,6 @@ def make_artifacts(source: Source, size: Size, folder: Path) -> Iterator[tuple[s
         yield "engine", engine.path
 
 
-def labels_of_python(path: Path, images: Images) -> Labels:
-    """(N, H, W), image by image."""
-    with segdeploy.open(path) as engine, engine.session() as session:
-        return np.concatenate([session.run(image[None]) for image in images])
-
-
 def count_different(library: Library, path: Path, images: Images, expected: Labels) -> int:
     """Pixels that differ, over all threads."""
     with library.open(path) as engine:
@@ -111,9 +105,9 @@ def compare(library: Library, model: str, size: Size, folder: Path) -> Iterator[
     """A model at one size: its graphs and engines."""
     images = draw_images(IMAGES, size, first_seed=0)
     for kind, path in make_artifacts(source_of(model, Store(folder)), size, folder):
-        expected = labels_of_python(path, images)
-        with segdeploy.open(path) as engine:
+        with segdeploy.open(path) as engine, engine.session() as session:
             manifest = engine.manifest
+            expected = np.concatenate([session.run(image[None]) for image in images])
         yield Row(
             model=model,
             precision=manifest.precision,
