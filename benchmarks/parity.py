@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from segdeploy.artifacts import EnginePlan, Graph, Store, writing
 from segdeploy.environment import describe_environment
 from segdeploy.pipeline.engines import build_engine
-from segdeploy.pipeline.graphs import export_model
+from segdeploy.pipeline.graphs import existing_or_exported
 from segdeploy.pipeline.make import export_options
 from segdeploy.pipeline.modes import WHOLE, Mode, mode_input
 from segdeploy.pipeline.segment import segment_input
@@ -80,7 +80,7 @@ def compare(source: Source, references: dict[str, Reference], folder: Path) -> l
 def make_graph(source: Source, size: Size | None, folder: Path) -> Graph:
     """Logits out: the test protocol resizes them twice."""
     options = export_options(size=size, batch=1, precision=Precision.FP32, output=Output.LOGITS)
-    return export_model(source, options, folder / f"{size}.onnx", verify=False).graph
+    return existing_or_exported(source, options, folder / f"{size}.onnx")
 
 
 def make_engine(source: Source, size: Size | None, folder: Path) -> EnginePlan:
