@@ -4,8 +4,9 @@
 // Both are called in turn, so that a busy machine slows both alike, and the first three of each are
 // left out. Allocations are those by `new` in this process, whichever library makes them; ONNX
 // Runtime now and then needs some more in one call or another, so the median of a call is shown, as
-// of the times. added_ms is all that a session does but its own call of ONNX Runtime. Prints JSON;
-// cold_open_ms is the first thing that the process does, the loading of the library with it.
+// of the times. added_ms is all that a session does but its own call of ONNX Runtime. Prints JSON.
+// With 0 calls it is the time of opening, the first thing that the process does, the loading of the
+// library with it.
 #include <dlfcn.h>
 #include <onnxruntime_c_api.h>
 
@@ -120,10 +121,6 @@ double median(std::vector<double> values) {
   return *middle;
 }
 
-struct Opening {
-  double cold_open_ms, cpu_ms;  // cpu_ms: of all threads, so no other process counts
-};
-
 struct Costs {
   std::vector<double> bare_ms, total_ms, added_ms, copy_in_ms, network_ms, labels_ms;
   std::vector<double> bare_allocations, session_allocations;
@@ -160,20 +157,19 @@ Costs measure(Bare& bare, segdeploy::Session& session, const segdeploy::Image& i
   return costs;
 }
 
-void show(const Costs& costs, const Opening& opening, const segdeploy::Manifest& manifest,
-          int threads) {
+void show(const Costs& costs, const segdeploy::Manifest& manifest, int threads) {
   std::printf(
       "{\"model\": \"%s\", \"precision\": \"%s\", \"mask\": \"%s\", \"height\": %d, \"width\": "
       "%d,\n"
-      " \"threads\": %d, \"calls\": %zu, \"cold_open_ms\": %.1f,\n \"cold_open_cpu_ms\": %.1f,"
+      " \"threads\": %d, \"calls\": %zu,\n"
       " \"bare_ms\": %.3f, \"session_ms\": %.3f, \"copy_in_ms\": %.4f, \"network_ms\": %.3f,\n"
       " \"labels_ms\": %.4f, \"added_ms\": %.4f,\n \"bare_allocations\": %.0f, "
       "\"session_allocations\": %.0f}\n",
       manifest.model.c_str(), manifest.precision.c_str(), manifest.mask_on_host ? "host" : "graph",
       manifest.size->height, manifest.size->width, threads, costs.bare_ms.size(),
-      opening.cold_open_ms, opening.cpu_ms, median(costs.bare_ms), median(costs.total_ms),
-      median(costs.copy_in_ms), median(costs.network_ms), median(costs.labels_ms),
-      median(costs.added_ms), median(costs.bare_allocations), median(costs.session_allocations));
+      median(costs.bare_ms), median(costs.total_ms), median(costs.copy_in_ms),
+      median(costs.network_ms), median(costs.labels_ms), median(costs.added_ms),
+      median(costs.bare_allocations), median(costs.session_allocations));
 }
 
 }  // namespace
@@ -188,8 +184,13 @@ int main(int count, char** arguments) try {
   const auto begin = Clock::now();
   const auto engine = segdeploy::Engine::open(arguments[1], options);
   auto session = engine.session();
-  const Opening opening{milliseconds_since(begin),
-                        1e3 * static_cast<double>(std::clock() - cpu_begin) / CLOCKS_PER_SEC};
+  if (calls == 0) {
+    const double open_ms = milliseconds_since(begin);
+    const auto cpu = static_cast<double>(std::clock() - cpu_begin);  // of all threads
+    std::printf("{\"cold_open_ms\": %.1f, \"cold_open_cpu_ms\": %.1f}\n", open_ms,
+                1e3 * cpu / CLOCKS_PER_SEC);
+    return 0;
+  }
   const segdeploy::Manifest& manifest = engine.manifest();
   if (!manifest.size || manifest.batch != 1 || manifest.output != segdeploy::Output::labels) {
     throw segdeploy::Error("wanted an artifact of one size, batch 1, that returns labels");
@@ -203,7 +204,7 @@ int main(int count, char** arguments) try {
   std::vector<std::uint8_t> labels(pixels.size() / 3);
   const Costs costs =
       measure(bare, session, {pixels.data(), height, width}, {labels.data(), height, width}, calls);
-  show(costs, opening, manifest, options.threads);
+  show(costs, manifest, options.threads);
 } catch (const segdeploy::Error& error) {
   std::fprintf(stderr, "%s\n", error.to_lines().c_str());
   return 1;
