@@ -161,7 +161,7 @@ def page_of(report: Report, pictures: Sequence[Picture] = ()) -> Page:
     """Read everything off the report."""
     subjects = view.subjects_of(report)
     models = list(view.by_model(subjects))
-    titles = list(dict.fromkeys(title for title, _ in models))
+    titles = list(dict.fromkeys(subject.measurement.title for subject in subjects))
     rest = f" and {len(titles) - TITLED} more" if len(titles) > TITLED else ""
     gpus = ", ".join(gpu.name for gpu in report.environment.gpus)
     names = ("p" + str(number) for number in count())
