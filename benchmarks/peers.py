@@ -23,6 +23,7 @@ NONE = "-"
 FLOATING = {
     "mmseg": "MMSegmentation",
     "pytorch": "PyTorch, our modules",
+    "compiled": "torch.compile",
     "plain": "ONNX Runtime, plain graph",
     "openvino plain": "OpenVINO, plain graph",
     "openvino rewritten": "OpenVINO, our graph",
@@ -53,11 +54,11 @@ QUANTIZERS = {
 }
 # Peers of the harness that need what no result was made with.
 MISSING = {
-    "torch.compile": "no result yet",
     "trtexec": "needs TensorRT and a GPU; no result yet",
 }
 SPEED = (
     ("rewrites-cpu.json", "Speed in fp32", FLOATING),
+    ("rewrites-compiled-cpu.json", "Beside torch.compile, in fp32", FLOATING),
     ("int8-cpu.json", "Speed in int8", INTEGER),
 )
 ACCURACY = ("quantizers-demo.json", "quantizers-camvid.json")
