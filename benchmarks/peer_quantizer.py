@@ -1,11 +1,11 @@
-"""One post-training quantizer of others over one of our graphs, and what it took.
+"""One post-training quantizer, ours or another, over one of our graphs, and what it took.
 
     PYTHON peer_quantizer.py TOOL --graph fp32.onnx --inputs inputs.npz --out int8.onnx --json FILE
 
-Started by quantizers.py with an interpreter that has the tool: onnxruntime for `ort-...`, NNCF for
-`nncf...`, Model Optimizer for `mo-...`. inputs.npz holds `images`, (N, H, W, 3) uint8. The tool
-runs on the CPU with one thread, and with its defaults where nothing else is said; one that fails
-ends with its traceback.
+Started by quantizers.py with an interpreter that has the tool: segdeploy for `segdeploy-...`,
+onnxruntime for `ort-...`, NNCF for `nncf...`, Model Optimizer for `mo-...`. inputs.npz holds
+`images`, (N, H, W, 3) uint8. The tool runs on the CPU with one thread, and with its defaults where
+nothing else is said; one that fails ends with its traceback.
 
 The `ort-` tools but `ort-uint8` write TensorRT's form: symmetric int8 at the inputs of convolutions
 alone, so that no pair stands between a convolution and its activation. ONNX Runtime lets all who
@@ -18,8 +18,10 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -168,8 +170,40 @@ def load_modelopt(method: str) -> Tool:
     return run
 
 
+def load_segdeploy(form: str) -> Tool:
+    """Ours, as `build-engine --int8` does it but for reading images, which are given to all."""
+    from segdeploy.calibrate import collect_statistics
+    from segdeploy.graph import cut_graph, read_model
+    from segdeploy.histograms import Statistics
+    from segdeploy.placement import QuantizationForm, activations_to_quantize, graph_sha256
+    from segdeploy.quantize.model import QuantizeOptions, quantize_model
+    from segdeploy.runtime.onnxruntime import PieceByPiece, int8_weight_bits
+
+    chosen = QuantizationForm(form)
+    bits = 8 if chosen is QuantizationForm.TENSORRT else int8_weight_bits()
+
+    def run(job: Job) -> None:
+        model = read_model(job.graph)
+        runner = PieceByPiece(cut_graph(model, activations_to_quantize(model)), threads=1)
+        known = graph_sha256(model)
+        del model
+        images = (image[None] for image in job.images)
+        with TemporaryDirectory() as folder:
+            kept = Path(folder) / "statistics.npz"
+            collect_statistics(runner.run, images, graph_sha256=known).save(kept)
+            statistics = Statistics.load(kept)
+        options = QuantizeOptions(form=chosen, weight_bits=bits)
+        onnx.save(quantize_model(read_model(job.graph), statistics, options), job.out)
+
+    return run
+
+
 # The distribution whose version counts, and what loads the tool.
 TOOLS: dict[str, tuple[str, Callable[[], Tool]]] = {
+    **{
+        f"segdeploy-{form}": ("segdeploy", partial(load_segdeploy, form))
+        for form in ("tensorrt", "onnxruntime", "onnxruntime-full-range")
+    },
     "ort-minmax": ("onnxruntime", lambda: load_onnxruntime("MinMax", tensorrt=True)),
     "ort-entropy": ("onnxruntime", lambda: load_onnxruntime("Entropy", tensorrt=True)),
     "ort-percentile": ("onnxruntime", lambda: load_onnxruntime("Percentile", tensorrt=True)),

@@ -8,9 +8,10 @@
 
 The second compares our own methods, and what is lost without each step before rounding.
 
-PYTHON is an interpreter with NNCF, or with Model Optimizer. `ort`, ONNX Runtime's own quantizer,
-runs in ours where none is named. Each quantizer runs in a process of its own with one thread; all
-graphs are scored by ONNX Runtime on the CPU, on the split that published scores are of.
+PYTHON is an interpreter with NNCF, or with Model Optimizer. `segdeploy`, and `ort`, ONNX Runtime's
+own quantizer, run in ours where none is named. Each quantizer runs in a process of its own with
+one thread; all graphs are scored by ONNX Runtime on the CPU, on the split that published scores are
+of.
 
 `+-` is the standard deviation of the change of the mIoU, by drawing the images again; `a class`
 the mean absolute change of a class's IoU, in points. `agree` is the share of labels equal to
@@ -23,13 +24,9 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from importlib import import_module
 from itertools import chain, islice
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -44,27 +41,21 @@ from segdeploy.datasets import Dataset, facts, open_dataset
 from segdeploy.environment import Environment, describe_environment
 from segdeploy.graph import read_model
 from segdeploy.pipeline import calibration as sets
-from segdeploy.pipeline.graphs import QuantizeRequest, quantize_graph
 from segdeploy.pipeline.make import EngineRequest, export_options, make_graph
 from segdeploy.pipeline.source import resolve_source
 from segdeploy.pipeline.statistics import statistics_of
 from segdeploy.quantize.model import QuantizeOptions, quantize_model
 from segdeploy.spec import Output, Precision, Runtime, Size
 from segdeploy.thresholds import METHODS
-from segdeploy.timing import peak_memory_bytes
-from segdeploy.version import __version__
 
 PEER = Path(__file__).with_name("peer_quantizer.py")
+OURS = "segdeploy"
 PEERS = {
+    OURS: (f"{OURS}-tensorrt", f"{OURS}-onnxruntime", f"{OURS}-onnxruntime-full-range"),
     "ort": ("ort-minmax", "ort-entropy", "ort-percentile", "ort-uint8"),
     "nncf": ("nncf", "nncf-mixed", "nncf-symmetric"),
     "mo": ("mo-max", "mo-entropy"),
 }
-OUR_FORMS = (
-    (Runtime.TENSORRT, False),
-    (Runtime.ONNXRUNTIME, False),
-    (Runtime.ONNXRUNTIME, True),  # full range
-)
 STEPS = {
     **{name: QuantizeOptions(method=name) for name in METHODS},
     "mse, activations as trained": QuantizeOptions(condition=False),
@@ -141,50 +132,17 @@ def run_peer(tool: str, path: Path, given: str, command: Sequence[str | Path]) -
 def peer_rows(
     graph: Graph, inputs: Path, given: str, pythons: dict[str, str]
 ) -> Iterator[Quantized]:
-    """What the tools of others make."""
+    """What each tool makes; ours always anew, for its code may have changed."""
     for peer, tools in PEERS.items():
         if peer not in pythons:
             print(f"{peer}: no interpreter is named, so it is skipped", file=sys.stderr)
             continue
         for tool in tools:
             path = graph.path.with_name(f"{tool}.onnx")
+            if peer == OURS:
+                path.unlink(missing_ok=True)
             command: list[str | Path] = [pythons[peer], PEER, tool, "--graph", graph.path]
             yield run_peer(tool, path, given, [*command, "--inputs", inputs])
-
-
-def our_rows(graph: Graph, calibration: Calibration) -> list[Quantized]:
-    """Our own quantizer in each of its forms, always made anew, each in a process of its own."""
-    rows = []
-    for runtime, full_range in OUR_FORMS:
-        name = f"segdeploy-{runtime}{'-full-range' if full_range else ''}"
-        path = graph.path.with_name(f"{name}.onnx")
-        path.unlink(missing_ok=True)
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            future = pool.submit(_quantize_here, graph, calibration, runtime, full_range, path)
-            error = future.exception()
-        rows.append(Quantized(name, path, error=repr(error)) if error else future.result())
-    return rows
-
-
-def _quantize_here(
-    graph: Graph, images: Calibration, runtime: Runtime, full_range: bool, path: Path
-) -> Quantized:
-    from peer_quantizer import use_one_thread  # beside this script, in no package
-
-    use_one_thread()
-    for name in ("calibrate", "quantize.model", "runtime.onnxruntime"):
-        import_module(f"segdeploy.{name}")  # others are loaded before they are timed, too
-    opened, before = images.open(), peak_memory_bytes()
-    start, cpu = time.perf_counter(), time.process_time()
-    with TemporaryDirectory() as folder:  # an empty store: nothing that was counted before is used
-        store = Store(Path(folder))
-        request = QuantizeRequest(
-            calibration=opened, runtime=runtime, store=store, full_range=full_range
-        )
-        quantize_graph(graph, request, path)
-    took = time.perf_counter() - start, time.process_time() - cpu
-    version, peak = f"segdeploy {__version__}", peak_memory_bytes()
-    return Quantized(path.stem, path, version, *took, before, peak)
 
 
 def table_line(made: Quantized, found: Score | None) -> str:
@@ -227,7 +185,9 @@ def compare(
     """Quantize with every tool, score every graph, print a table and write the JSON."""
     environment = describe_environment()
     os.environ.update(ONE_THREAD)  # of the processes to come
-    pythons = {"ort": sys.executable} | dict(entry.split("=", 1) for entry in peer or ())
+    pythons = {OURS: sys.executable, "ort": sys.executable} | dict(
+        entry.split("=", 1) for entry in peer or ()
+    )
     calibration = Calibration(dataset, data, images)
     opened, scored = calibration.open(), calibration.open_scored()
     with TemporaryDirectory() as temporary:
@@ -238,9 +198,8 @@ def compare(
         exact = run_graph(graph.path, graph, scored)
         print(HEADER)
         rows: list[dict[str, Any]] = []
-        ours = our_rows(graph, calibration)
-        peers = peer_rows(graph, inputs, given, pythons)
-        for made in chain([Quantized("fp32", graph.path)], ours, peers):
+        made_by_all = peer_rows(graph, inputs, given, pythons)
+        for made in chain([Quantized("fp32", graph.path)], made_by_all):
             found = None
             if not made.error:
                 same = made.path == graph.path

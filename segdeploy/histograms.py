@@ -159,22 +159,29 @@ class Statistics:
 
     def save(self, path: Path) -> None:
         """Write as .npz, atomically; only occupied bins are kept."""
-        arrays: dict[str, NDArray[Any]] = {
-            "schema": np.array(SCHEMA),
-            "names": np.array(list(self.histograms)),
-            "images": np.array(self.images),
-            "graph_sha256": np.array(self.graph_sha256),
-            "key": np.array(self.key),
-            "shards": np.array(self.shards, np.int64),
-            "of_shards": np.array(self.of_shards),
-        }
+        with (
+            writing(path) as temporary,
+            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
+        ):
+            for name, array in self._arrays():
+                with archive.open(f"{name}.npy", "w") as file:
+                    np.lib.format.write_array(file, array, allow_pickle=False)
+
+    def _arrays(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        """One after the other: all at once took 13 MB more with the demo."""
+        yield "schema", np.array(SCHEMA)
+        yield "names", np.array(list(self.histograms))
+        yield "images", np.array(self.images)
+        yield "graph_sha256", np.array(self.graph_sha256)
+        yield "key", np.array(self.key)
+        yield "shards", np.array(self.shards, np.int64)
+        yield "of_shards", np.array(self.of_shards)
         for index, seen in enumerate(self.histograms.values()):
-            arrays[f"low{index}"], arrays[f"high{index}"] = seen.low, seen.high
+            yield f"low{index}", seen.low
+            yield f"high{index}", seen.high
             occupied = np.flatnonzero(seen.counts)
-            arrays[f"places{index}"] = occupied.astype(np.uint32)
-            arrays[f"counts{index}"] = seen.counts.reshape(-1)[occupied]
-        with writing(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
+            yield f"places{index}", occupied.astype(np.uint32)
+            yield f"counts{index}", seen.counts.reshape(-1)[occupied]
 
     @classmethod
     def load(cls, path: Path) -> Self:
