@@ -44,6 +44,14 @@ def _points() -> Floats:
     return points
 
 
+def _no_counts(channels: int) -> NDArray[np.int64]:
+    """(2, C, BINS) of zeros, with all channels of a bin side by side.
+
+    A tensor occupies few bins, and a page of zeros that nobody writes to takes no memory.
+    """
+    return np.zeros((2, BINS, channels), np.int64).swapaxes(1, 2)
+
+
 EDGES = _edges()
 VALUES = _points()
 
@@ -63,7 +71,7 @@ class ChannelHistogram:
     def empty(cls, channels: int) -> Self:
         """Nothing counted yet."""
         low = np.full(channels, np.inf, np.float32)
-        return cls(np.zeros((2, channels, BINS), np.int64), low, -low)
+        return cls(_no_counts(channels), low, -low)
 
     def count(self, values: NDArray[np.floating[Any]], *, threads: int = 1) -> None:
         """Add every value of (N, C, ...); nothing is sampled."""
@@ -179,9 +187,10 @@ class Statistics:
         for index, seen in enumerate(self.histograms.values()):
             yield f"low{index}", seen.low
             yield f"high{index}", seen.high
-            occupied = np.flatnonzero(seen.counts)
-            yield f"places{index}", occupied.astype(np.uint32)
-            yield f"counts{index}", seen.counts.reshape(-1)[occupied]
+            occupied = np.nonzero(seen.counts)
+            places = np.ravel_multi_index(occupied, seen.counts.shape)
+            yield f"places{index}", places.astype(np.uint32)
+            yield f"counts{index}", seen.counts[occupied]
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -221,10 +230,10 @@ def _histograms(file: Any, tensors: int) -> Iterator[ChannelHistogram]:
             raise SegdeployError(f"tensor {index} has extremes {low.shape} and {high.shape}")
         if not (np.isfinite(low).all() and np.isfinite(high).all() and (low <= high).all()):
             raise SegdeployError(f"tensor {index} has extremes that are not in order")
-        counts = np.zeros((2, len(low), BINS), np.int64)
+        counts = _no_counts(len(low))
         if places.shape != found.shape or not ((places >= 0) & (places < counts.size)).all():
             raise SegdeployError(f"tensor {index} has counts outside its bins")
-        counts.reshape(-1)[places] = found
+        counts[np.unravel_index(places, counts.shape)] = found
         if (counts < 0).any() or not counts.any(axis=(0, 2)).all():
             raise SegdeployError(f"tensor {index} has a channel without values")
         yield ChannelHistogram(counts, low.astype(np.float32), high.astype(np.float32))
