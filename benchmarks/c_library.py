@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 
 from segdeploy.spec import Image, Images, LabelMap, Labels, Logits
 
 OK, ERROR, MISFIT, BUG = range(4)
+MODULE = Path(onnxruntime.__file__).parent / "capi"
+ONNXRUNTIME = next(MODULE.glob("libonnxruntime.so.*"), MODULE)  # that Python's package brings
 
 
 class Refusal(Exception):  # noqa: N818

@@ -15,9 +15,9 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import onnxruntime
+from c_library import ONNXRUNTIME
 
-from segdeploy.artifacts import EnginePlan, Store, writing
+from segdeploy.artifacts import EnginePlan, Store, write_json
 from segdeploy.environment import describe_environment
 from segdeploy.markdown import table
 from segdeploy.pipeline.make import EngineRequest, export_options, make_artifact
@@ -49,8 +49,7 @@ def make_files(store: Store, size: Size) -> dict[str, Path]:
 
 def measure(program: Path, artifact: Path, calls: int, threads: int) -> dict[str, Any]:
     """One process of cpp/benchmarks/overhead.cpp; without a call it opens the artifact alone."""
-    library = next((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*"))
-    command = [str(word) for word in (program, artifact, library, calls, threads)]
+    command = [str(word) for word in (program, artifact, ONNXRUNTIME, calls, threads)]
     row: dict[str, Any] = json.loads(subprocess.check_output(command))
     return row
 
@@ -151,8 +150,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=60)
     arguments = parser.parse_args()
     result = run(arguments.build, arguments.calls)
-    with writing(arguments.out) as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n")
+    write_json(arguments.out, result)
     if arguments.page is not None:
         page = arguments.page.read_text()
         for new in (costs_table(result), openings_table(result)):

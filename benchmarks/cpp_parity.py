@@ -19,18 +19,18 @@ from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import numpy as np
-import onnxruntime
 import typer
-from c_library import Library
+from c_library import ONNXRUNTIME, Library
+from weights import source_of
 
 import segdeploy
-from segdeploy.artifacts import EnginePlan, Store, writing
+from segdeploy.artifacts import EnginePlan, Store, write_json
 from segdeploy.datasets.scenes import draw_scene
 from segdeploy.environment import describe_environment
 from segdeploy.images import write_png
 from segdeploy.pipeline.make import EngineRequest, export_options, make_artifact
-from segdeploy.pipeline.source import Source, resolve_source
-from segdeploy.recipes import load_model, model_names
+from segdeploy.pipeline.source import Source
+from segdeploy.recipes import model_names
 from segdeploy.spec import CPU, Images, Labels, Output, Precision, Runtime, Size
 
 SIZES = (Size(256, 512), Size(131, 197))  # of the shape of Cityscapes; odd, and no multiple of 8
@@ -54,12 +54,6 @@ class Row:
     threads: int
     pixels: int
     different: int
-
-
-def source_of(model: str, store: Store) -> Source:
-    """The bundled weights, or seeded random ones."""
-    has_weights = load_model(model).checkpoint is not None
-    return resolve_source(model, None if has_weights else "random:0", store)
 
 
 def draw_images(count: int, size: Size, first_seed: int) -> Images:
@@ -128,8 +122,7 @@ def main(
     model: Annotated[list[str] | None, typer.Option(help="of the zoo; none named: all")] = None,
 ) -> None:
     """Compare, print a line each, and write rows and environment."""
-    runtime = next((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*"))
-    opened, environment = Library(library, runtime), describe_environment()
+    opened, environment = Library(library, ONNXRUNTIME), describe_environment()
     rows: list[Row] = []
     for name in model or model_names():
         for size in SIZES:
@@ -139,13 +132,12 @@ def main(
                     print(json.dumps(asdict(row)), flush=True)
     content = {
         "environment": environment.to_dict(),
-        "onnxruntime_library": runtime.name,
+        "onnxruntime_library": ONNXRUNTIME.name,
         "pixels": sum(row.pixels for row in rows),
         "different": sum(row.different for row in rows),
         "rows": [asdict(row) for row in rows],
     }
-    with writing(out) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(out, content)
     sys.exit(bool(content["different"]))
 
 

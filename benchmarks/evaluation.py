@@ -23,7 +23,7 @@ import torch
 import typer
 from turns import CONFIGS
 
-from segdeploy.artifacts import Artifact, Store, writing
+from segdeploy.artifacts import Artifact, Store, write_json
 from segdeploy.cores import default_threads
 from segdeploy.datasets import Dataset, open_dataset
 from segdeploy.datasets.scenes import draw_scene, scene_seed
@@ -209,8 +209,7 @@ def main(
             {**asdict(row), "outside": row.outside, "cpu_outside": row.cpu_outside} for row in rows
         ],
     }
-    with writing(out) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(out, content)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from typing import Annotated
 import numpy as np
 import typer
 from turns import Row, Subject, measure_rows, mmseg_subjects, ratio, take_turns, write
+from weights import source_of
 
 from segdeploy.artifacts import Graph, Store
 from segdeploy.datasets.scenes import draw_scene
@@ -27,7 +28,6 @@ from segdeploy.environment import describe_environment
 from segdeploy.pipeline.engines import build_engine
 from segdeploy.pipeline.graphs import export_model
 from segdeploy.pipeline.make import EngineRequest, engine_of_graph, export_options, make_engine_of
-from segdeploy.pipeline.source import resolve_source
 from segdeploy.spec import Output, Precision, Runtime, Size, Tuning
 
 PEER = Path(__file__).with_name("peer_quantizer.py")
@@ -58,7 +58,7 @@ class EngineRow:
 
 def export(model: str, size: Size, tuning: Tuning, folder: Path) -> Graph:
     """A graph from pixels to labels; the demo has weights of its own, the others random ones."""
-    source = resolve_source(model, None if model == "demo" else "random:0", Store(folder))
+    source = source_of(model, Store(folder))
     options = export_options(
         size=size, batch=1, precision=Precision.FP32, output=Output.LABELS, tuning=tuning
     )

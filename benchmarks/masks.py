@@ -7,7 +7,6 @@ where nearly every cell is mixed. The two take turns in one process; memory is t
 peak of a fresh process that makes one mask.
 """
 
-import json
 import multiprocessing
 import statistics
 import time
@@ -22,7 +21,7 @@ import onnxruntime
 import typer
 from onnx import helper, numpy_helper
 
-from segdeploy.artifacts import writing
+from segdeploy.artifacts import write_json
 from segdeploy.environment import describe_environment
 from segdeploy.masks import batch_labels
 from segdeploy.resampling import Stretch
@@ -204,8 +203,7 @@ def main(
         "environment": environment.to_dict(),
         "rows": [asdict(row) for row in rows],
     }
-    with writing(out) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(out, content)
 
 
 if __name__ == "__main__":

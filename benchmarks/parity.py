@@ -9,7 +9,6 @@ for ms+flip, where only the labels are compared. MODEL is written with an unders
 fcn_cityscapes.
 """
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +18,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from segdeploy.artifacts import EnginePlan, Graph, Store, writing
+from segdeploy.artifacts import EnginePlan, Graph, Store, write_json
 from segdeploy.environment import describe_environment
 from segdeploy.pipeline.engines import build_engine
 from segdeploy.pipeline.graphs import existing_or_exported
@@ -135,8 +134,7 @@ def main(
                     f"{row.pixels} labels differ, margin there {row.widest_margin:.1e}"
                 )
     content = {"environment": environment.to_dict(), "rows": [asdict(row) for row in rows]}
-    with writing(out) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(out, content)
 
 
 if __name__ == "__main__":

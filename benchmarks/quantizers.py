@@ -36,7 +36,7 @@ import onnx
 import typer
 from graph_scores import Score, run_graph, score
 
-from segdeploy.artifacts import Graph, Store, writing
+from segdeploy.artifacts import Graph, Store, write_json
 from segdeploy.datasets import Dataset, facts, open_dataset
 from segdeploy.environment import Environment, describe_environment
 from segdeploy.graph import read_model
@@ -255,8 +255,7 @@ def write_results(
         "scored": f"{len(scored)} images of {scored.name}/{facts(scored.name).evaluation_split}",
         "rows": rows,
     }
-    with writing(out) as place:
-        place.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(out, content)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ a busy process on each of these cores. What is told: the coefficient of variatio
 runs, and how many of them call themselves stable.
 """
 
-import json
 import multiprocessing
 import os
 import statistics
@@ -20,7 +19,7 @@ from typing import Annotated
 
 import typer
 
-from segdeploy.artifacts import writing
+from segdeploy.artifacts import write_json
 from segdeploy.bench.measure import BenchOptions, Subject, measure
 from segdeploy.environment import describe_environment
 from segdeploy.measurement import Measurement
@@ -119,8 +118,7 @@ def main(
         "cores": sorted(pinned),
         "rows": [asdict(row) | {"variation": row.variation} for row in rows],
     }
-    with writing(out) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(out, content)
 
 
 if __name__ == "__main__":

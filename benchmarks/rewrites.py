@@ -23,6 +23,7 @@ import onnx
 import onnxruntime
 import typer
 from turns import Row, Subject, measure_rows, mmseg_subjects, ratio, write
+from weights import source_of
 
 from segdeploy.artifacts import Store
 from segdeploy.datasets.scenes import draw_scene
@@ -30,7 +31,6 @@ from segdeploy.environment import describe_environment
 from segdeploy.pipeline.engines import build_engine
 from segdeploy.pipeline.graphs import export_model
 from segdeploy.pipeline.make import export_options
-from segdeploy.pipeline.source import resolve_source
 from segdeploy.rewrite.cost import measure_cost
 from segdeploy.spec import Output, Precision, Runtime, Size, Tuning
 
@@ -52,7 +52,7 @@ Rounds = Annotated[int, typer.Option(help="Turns of each subject.")]
 
 def prepare(model: str, size: Size, folder: Path) -> tuple[dict[str, Path], dict[str, float]]:
     """The plain graph, the graph for a CPU and its engine, and the GMAC of both graphs."""
-    source = resolve_source(model, weights_of(model), Store(folder))
+    source = source_of(model, Store(folder))
     places, gmac = {}, {}
     for name, tuning in (("plain", Tuning.PLAIN), ("rewritten", Tuning.CPU)):
         options = export_options(
@@ -64,11 +64,6 @@ def prepare(model: str, size: Size, folder: Path) -> tuple[dict[str, Path], dict
     places["engine"] = folder / "rewritten.ort"
     build_engine(exported.graph, Runtime.ONNXRUNTIME, places["engine"])
     return places, gmac
-
-
-def weights_of(model: str) -> str | None:
-    """Random ones, which take the same time, where none are bundled."""
-    return None if model == "demo" else "random:0"
 
 
 def subjects_of(

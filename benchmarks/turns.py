@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from segdeploy.artifacts import writing
+from segdeploy.artifacts import write_json
 from segdeploy.environment import Environment
 from segdeploy.spec import Size
 
@@ -126,5 +126,4 @@ def write(out: Path, environment: Environment, rows: Sequence[Any], **more: Any)
         **more,
         "rows": [asdict(row) for row in rows],
     }
-    with writing(out) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(out, content)

@@ -6,7 +6,6 @@ A 3x3 convolution between two 1x1 ones, as it stands in a head, for maps and cha
 `rewrite.winograd.LEAST_CHANNELS` is read off the table.
 """
 
-import json
 import statistics
 import time
 from dataclasses import asdict, dataclass
@@ -21,7 +20,7 @@ import typer
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from segdeploy.artifacts import writing
+from segdeploy.artifacts import write_json
 from segdeploy.environment import describe_environment
 from segdeploy.rewrite import winograd
 from segdeploy.spec import Size
@@ -129,8 +128,7 @@ def main(
                     flush=True,
                 )
     content = {"environment": environment.to_dict(), "rows": [asdict(row) for row in rows]}
-    with writing(out) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(out, content)
 
 
 if __name__ == "__main__":

@@ -55,9 +55,12 @@ def open_calibration(path: str, image: Any, threads: int) -> Step:
 
 def open_pytorch(model: str, image: Any, threads: int) -> Step:
     """The network in PyTorch, eager and unfused, with random weights."""
+    from weights import source_of
+
+    from segdeploy.artifacts import Store
     from segdeploy.runtime.pytorch import PyTorchSession
 
-    source = source_of(model)
+    source = source_of(model, Store())
     session = PyTorchSession(source.spec, source.checkpoint, threads=threads)
     return lambda: session.run(image)
 
@@ -65,13 +68,15 @@ def open_pytorch(model: str, image: Any, threads: int) -> Step:
 def open_compiled(model: str, image: Any, threads: int) -> Step:
     """The same network through torch.compile, for this one size, its weights taken as constants."""
     import torch
+    from weights import source_of
 
+    from segdeploy.artifacts import Store
     from segdeploy.nets.checkpoint import build_network
     from segdeploy.nets.segmentor import PixelsIn
     from segdeploy.spec import Output
 
     torch.set_num_threads(threads)
-    source = source_of(model)
+    source = source_of(model, Store())
     network, _ = build_network(source.spec, source.checkpoint)
     module = PixelsIn(network, source.spec.normalization, Output.LABELS).eval()
     compiled = torch.compile(module, dynamic=False, options={"freezing": True})
@@ -82,14 +87,6 @@ def open_compiled(model: str, image: Any, threads: int) -> Step:
             return compiled(pixels)
 
     return step
-
-
-def source_of(model: str) -> Any:
-    """The demo's own weights, or random ones."""
-    from segdeploy.artifacts import Store
-    from segdeploy.pipeline.source import resolve_source
-
-    return resolve_source(model, None if model == "demo" else "random:0", Store())
 
 
 def open_openvino(path: str, image: Any, threads: int) -> Step:

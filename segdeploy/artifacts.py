@@ -178,8 +178,7 @@ class EnginePlan:
 
     def save_manifest(self) -> None:
         """Write the JSON beside the plan."""
-        with writing(self.manifest_path) as temporary:
-            temporary.write_text(json.dumps(asdict(self.manifest), indent=1) + "\n")
+        write_json(self.manifest_path, asdict(self.manifest))
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -282,3 +281,9 @@ def writing(path: Path) -> Iterator[Path]:
             temporary.replace(path)
     except OSError as error:
         raise SegdeployError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file for people, too; whole or not at all."""
+    with writing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

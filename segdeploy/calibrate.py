@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from numpy.typing import NDArray
 
-from segdeploy.artifacts import writing
+from segdeploy.artifacts import write_json, writing
 from segdeploy.errors import SegdeployError
 from segdeploy.histograms import ChannelHistogram, Statistics
 from segdeploy.spec import Images
@@ -45,8 +45,7 @@ class Ranges:
 
     def to_json(self, path: Path) -> None:
         """Write as JSON, atomically; the numbers survive exactly."""
-        with writing(path) as temporary:
-            temporary.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        write_json(path, asdict(self))
 
     def to_cache(self, path: Path) -> None:
         """Write as the calibration cache of TensorRT up to 10, which DeepStream reads too.

@@ -1,6 +1,5 @@
 """A difference as a Markdown page, with pictures and all numbers as JSON beside it."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,7 +9,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from segdeploy.artifacts import writing
+from segdeploy.artifacts import write_json, writing
 from segdeploy.causes import Attempt, percent
 from segdeploy.difference import Difference, LayerNoise
 from segdeploy.errors import SegdeployError
@@ -58,8 +57,7 @@ def write_page(
         path = page.with_name(f"{page.stem}-{number}.png")
         write_png(path, draw(picture, classes))
         shown.append(f"**{escape(picture.id)}**\n\n![{escape(picture.id)}]({quote(path.name)})")
-    with writing(page.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(to_json(difference), indent=1) + "\n", encoding="utf-8")
+    write_json(page.with_suffix(".json"), to_json(difference))
     with writing(page) as temporary:
         temporary.write_text(to_markdown(difference, shown, command), encoding="utf-8")
     return page

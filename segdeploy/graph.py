@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError, Message
@@ -121,6 +122,12 @@ def drop_unread(graph: onnx.GraphProto) -> None:
     for place in reversed(range(len(graph.initializer))):
         if graph.initializer[place].name not in needed:
             del graph.initializer[place]
+
+
+def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
+    """The value of a node's attribute, or what it is where it is left out."""
+    values = (onnx.helper.get_attribute_value(a) for a in node.attribute if a.name == name)
+    return next(values, default)
 
 
 def taking_floats(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from segdeploy.artifacts import PREFIX
+from segdeploy.graph import attribute
 from segdeploy.lint_rules import Breach, LintTarget
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
@@ -84,10 +85,10 @@ class _View:
     def quantization(self, node: NodeProto) -> _Quantization:
         """The parameters of a node, with ONNX's defaults."""
         x, scale, zero_point = (self.constants.get(_name(node.input, k), UNKNOWN) for k in range(3))
-        dtype, axis = zero_point.dtype, _attribute(node, "axis", 1)
+        dtype, axis = zero_point.dtype, attribute(node, "axis", 1)
         if not _name(node.input, 2):
             zero_point = np.zeros(scale.shape)
-            kind = _attribute(node, "output_dtype", 0) or TensorProto.UINT8
+            kind = attribute(node, "output_dtype", 0) or TensorProto.UINT8
             is_stored = node.op_type == DEQUANTIZE
             dtype = x.dtype if is_stored else helper.tensor_dtype_to_np_dtype(kind)
         text = "" if dtype == UNKNOWN.dtype else str(dtype)
@@ -254,7 +255,7 @@ def _check_convolution(view: _View, node: NodeProto) -> Found:
         found = "integer weights alone" if data is None else "integer data alone"
         yield "sides", found, "both integer or both floating"
     if weights is not None:
-        groups = _attribute(node, "group", 1)
+        groups = attribute(node, "group", 1)
         if groups > 1 and view.target is LintTarget.TENSORRT_RTX:
             yield "depthwise", f"integer weights in {groups} groups", "floating weights"
         yield from _check_weights(view, weights)
@@ -350,10 +351,6 @@ def _array(value: Any) -> Array | None:
         return None
     array = numpy_helper.to_array(value) if is_tensor else np.array(value)
     return None if array.dtype.kind in "OSU" else array
-
-
-def _attribute(node: NodeProto, name: str, default: Any) -> Any:
-    return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
 
 
 def _name(tensors: Sequence[str], index: int = 0) -> str:

@@ -1,6 +1,6 @@
 """What a measured row says beside the published one: reached, missed, or not to be compared."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from segdeploy.measurement import Boundary, Measurement
@@ -93,6 +93,11 @@ def footnotes(targets: Iterable[Target]) -> tuple[str, ...]:
     """What is odd about published rows, each once."""
     notes = (note for target in targets for note in notes_of(target))
     return tuple(dict.fromkeys(notes))
+
+
+def marks(target: Target, notes: Sequence[str]) -> str:
+    """Where the oddities of one published row stand among the footnotes: "1, 3"."""
+    return ", ".join(str(notes.index(note) + 1) for note in notes_of(target))
 
 
 def notes_of(target: Target) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from rich.text import Text
 from segdeploy.markdown import escape, table
 from segdeploy.measurement import Boundary, Measurement, Part
 from segdeploy.recipes import Target
-from segdeploy.reference import against, footnotes, notes_of
+from segdeploy.reference import against, footnotes, marks
 from segdeploy.report import SOURCE, Report
 from segdeploy.spec import Precision, Runtime
 from segdeploy.steadiness import Interval
@@ -191,10 +191,9 @@ def _beside(report: Report) -> list[str]:
         if (target := report.references.get(m.model)) is None:
             continue
         found = against(m, target)
-        marks = ", ".join(str(notes.index(note) + 1) for note in notes_of(target))
         lines.append([
-            m.name, m.runtime_name, m.precision.value, found.verdict, found.sentence, marks,
-            _number(m.miou, ".2f"), _number(target.miou, ".2f"),
+            m.name, m.runtime_name, m.precision.value, found.verdict, found.sentence,
+            marks(target, notes), _number(m.miou, ".2f"), _number(target.miou, ".2f"),
             _number(m.fps, ".2f"), f"{target.fps:.1f}",
         ])  # fmt: skip
     if not lines:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-from segdeploy.artifacts import sha256_of, writing
+from segdeploy.artifacts import sha256_of, write_json
 from segdeploy.bench.measure import BenchOptions
 from segdeploy.bench.run import SPEED_ONLY
 from segdeploy.datasets import Dataset
@@ -82,8 +82,7 @@ class Lock:
         named = self
         if result is not None:
             named = replace(self, result=result.name, result_sha256=sha256_of(result))
-        with writing(path) as temporary:
-            temporary.write_text(json.dumps(asdict(named), indent=1) + "\n", encoding="utf-8")
+        write_json(path, asdict(named))
 
 
 def make_lock(suite: Suite, runs: Mapping[str, tuple[str | None, BenchOptions]]) -> Lock:

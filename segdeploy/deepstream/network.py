@@ -6,7 +6,7 @@ from onnx import TensorProto, helper
 from segdeploy.artifacts import Graph
 from segdeploy.deepstream.configuration import NvinferOutput
 from segdeploy.errors import SegdeployError
-from segdeploy.graph import drop_unread, read_model, strip_traces, up_to
+from segdeploy.graph import attribute, drop_unread, read_model, strip_traces, up_to
 from segdeploy.spec import Size
 
 TO_PIXELS, TO_PLANES = [0, 2, 3, 1], [0, 3, 1, 2]
@@ -68,19 +68,22 @@ def _take_planes(graph: onnx.GraphProto, shape: list[int | str]) -> None:
     planes, pixels = graph.input[0].name, f"{graph.input[0].name}_hwc"
     _rename(graph, {planes}, pixels)
     graph.input[0].CopyFrom(helper.make_tensor_value_info(planes, TensorProto.FLOAT, shape))
-    cast = {
-        node.output[0]
-        for node in graph.node
-        if node.op_type == "Cast" and node.input[0] == pixels and _value(node) == TensorProto.FLOAT
-    }
-    back = {
-        node.output[0]
-        for node in graph.node
-        if node.op_type == "Transpose" and node.input[0] in cast and _value(node) == TO_PLANES
-    }
+    cast = _made_of(graph, {pixels}, "Cast", "to", TensorProto.FLOAT)
+    back = _made_of(graph, cast, "Transpose", "perm", TO_PLANES)
     _rename(graph, back, planes)
     graph.node.insert(0, helper.make_node("Transpose", [planes], [pixels], perm=TO_PIXELS))
     drop_unread(graph)
+
+
+def _made_of(
+    graph: onnx.GraphProto, read: set[str], op_type: str, name: str, value: object
+) -> set[str]:
+    """What the nodes of one kind, with this value of an attribute, make of these tensors."""
+    return {
+        node.output[0]
+        for node in graph.node
+        if node.op_type == op_type and node.input[0] in read and attribute(node, name) == value
+    }
 
 
 def _rename(graph: onnx.GraphProto, names: set[str], name: str) -> None:
@@ -88,8 +91,3 @@ def _rename(graph: onnx.GraphProto, names: set[str], name: str) -> None:
         for place, read in enumerate(node.input):
             if read in names:
                 node.input[place] = name
-
-
-def _value(node: onnx.NodeProto) -> object:
-    """Of a node's one attribute."""
-    return helper.get_attribute_value(node.attribute[0])

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segdeploy.measurement import Boundary, Measurement, Timing
-from segdeploy.reference import Against, against, notes_of
+from segdeploy.reference import Against, against, marks
 from segdeploy.report import Report
 from segdeploy.spec import Precision, Runtime
 from segdeploy.steadiness import Interval
@@ -117,7 +117,6 @@ def verdicts(report: Report, subjects: Sequence[Subject], footnotes: Sequence[st
         if target is None:
             continue
         found = against(m, target)
-        marks = ", ".join(str(footnotes.index(n) + 1) for n in notes_of(target))
         rows.append((
             Cell(m.name, note=subject.short),
             Cell(found.verdict, _tone(found)),
@@ -125,7 +124,7 @@ def verdicts(report: Report, subjects: Sequence[Subject], footnotes: Sequence[st
             Cell(NONE if m.miou is None else f"{m.miou:.2f}"),
             Cell(NONE if target.miou is None else f"{target.miou:.2f}"),
             Cell(number(m.fps)),
-            Cell(f"{target.fps:.1f}", note=f"{target.device} [{marks}]"),
+            Cell(f"{target.fps:.1f}", note=f"{target.device} [{marks(target, footnotes)}]"),
         ))  # fmt: skip
     header = ("Model", "Verdict", "Why", "mIoU %", "published", "fps", "published")
     return Table("Each row beside the published one", header, tuple(rows), left=3)

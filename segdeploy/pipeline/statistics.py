@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segdeploy.artifacts import Graph, Store, request_hash, writing
+from segdeploy.artifacts import Graph, Store, request_hash, write_json
 from segdeploy.errors import SegdeployError, needs
 from segdeploy.pipeline.calibration import CalibrationImages, graph_batch
 from segdeploy.progress import track
@@ -151,8 +151,7 @@ def explain_cache(graph: Graph, calibration: CalibrationImages, store: Store) ->
 
 def _describe(place: Path, ingredients: Ingredients, calibration: CalibrationImages) -> None:
     content = {"ingredients": asdict(ingredients), "images": list(calibration.ids)}
-    with writing(place.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(place.with_suffix(".json"), content)
 
 
 def _read(path: Path, key: str) -> "Statistics | None":

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from c_library import Library
-from cpp_build import HEADERS, ONNXRUNTIME, ROOT, SIZE, missing, run
+from c_library import ONNXRUNTIME, Library
+from cpp_build import HEADERS, ROOT, SIZE, missing, run
 from filelock import FileLock
 
 from segdeploy.artifacts import Artifact, EnginePlan, Graph, Store

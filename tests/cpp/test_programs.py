@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cpp_build import ONNXRUNTIME, ROOT, SIZE, project_version, run
+from c_library import ONNXRUNTIME
+from cpp_build import ROOT, SIZE, project_version, run
 
 import segdeploy
 from segdeploy.images import overlay, read_image, read_labels, write_png

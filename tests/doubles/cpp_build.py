@@ -6,16 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import onnxruntime
-
 from segdeploy.spec import Size
 
 ROOT = Path(__file__).parents[2]
 HEADERS = Path(sys.prefix) / "cpp-headers" / "usr" / "include"  # cpp/ci/headers.sh puts them there
 PLACES = (HEADERS, Path("/usr/include"), Path("/usr/local/include"))
 SIZE = Size(64, 96)
-MODULE = Path(onnxruntime.__file__).parent / "capi"
-ONNXRUNTIME = next(MODULE.glob("libonnxruntime.so.*"), MODULE)
 
 
 def missing() -> str:
