@@ -15,7 +15,6 @@ import statistics
 import sys
 import threading
 import time
-from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -73,7 +72,7 @@ class Work:
     limit: int
     until: float  # time.monotonic
     latencies_ms: list[float] = field(default_factory=list)
-    different: Counter[int] = field(default_factory=Counter)
+    different: list[int] = field(default_factory=list)  # which image
     errors: list[str] = field(default_factory=list)
 
     @property
@@ -92,7 +91,7 @@ class Work:
                     labels = session.run(self.images[index])
                     self.latencies_ms.append(1e3 * (time.perf_counter() - start))
                     if not np.array_equal(labels, self.expected[index]):
-                        self.different[index] += 1
+                        self.different.append(index)
         except Exception as error:  # or the thread would end in silence
             self.errors.append(f"thread {seed}: {type(error).__name__}: {error}")
 
@@ -119,7 +118,7 @@ def soak(name: str, device: Device | None, *, threads: int, requests: int, secon
             threads=threads,
             requests=len(work.latencies_ms),
             seconds=round(took_s, 1),
-            different=sum(work.different.values()),
+            different=len(work.different),
             p50_ms=round(statistics.median(work.latencies_ms or [0.0]), 2),
             p99_ms=round(float(np.percentile(work.latencies_ms or [0.0], 99)), 2),
             parts=parts,

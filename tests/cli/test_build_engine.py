@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -114,9 +113,7 @@ def test_shapes_that_agree_make_a_graph_of_that_size(segdeploy, inside):
 
 
 @pytest.mark.slow
-def test_the_same_request_again_loads_neither_torch_nor_onnx_and_takes_a_second(
-    segdeploy, inside, tmp_path
-):
+def test_the_same_request_again_loads_neither_torch_nor_onnx(segdeploy, inside, tmp_path):
     frames = shutil.copytree(inside / "frames", tmp_path / "frames")
     asked = ("build-engine", "tiny.toml", *RTX, "--int8", "--calibration", frames)
     first = json.loads(segdeploy(*asked, "--json").out)
@@ -125,14 +122,12 @@ def test_the_same_request_again_loads_neither_torch_nor_onnx_and_takes_a_second(
         "{'torch', 'onnx', 'numba'} & set(sys.modules), file=sys.stderr)); segdeploy.cli.main()"
     )
 
-    start = time.perf_counter()
     again = subprocess.run(
         [sys.executable, "-c", program, *map(str, asked), "--json"],
         capture_output=True,
         text=True,
         check=True,
     )
-    seconds = time.perf_counter() - start
     (frames / "frame0.png").unlink()
     other = json.loads(segdeploy(*asked, "--json").out)
 
@@ -140,5 +135,4 @@ def test_the_same_request_again_loads_neither_torch_nor_onnx_and_takes_a_second(
     assert json.loads(again.stdout)["seconds"] == 0
     assert json.loads(again.stdout)["sha256"] == first["sha256"]
     assert again.stderr.strip() == "set()"
-    assert seconds < 3  # 0.5 s where nothing else runs
     assert other["seconds"] > 0  # of other images
