@@ -33,10 +33,11 @@ def default_threads() -> int:
 
 def container_cores() -> float:
     """How many cores' time the container may take; infinity: as much as there is."""
-    quota, period = (_read(QUOTA).split() or [_read(OLD_QUOTA), _read(OLD_PERIOD)])[:2]
-    if not quota.isdecimal() or not period.isdecimal():
+    found = _read(QUOTA).split() or [_read(OLD_QUOTA), _read(OLD_PERIOD)]
+    if len(found) != 2 or not all(text.isdecimal() and int(text) for text in found):
         return math.inf
-    return int(quota) / int(period)
+    quota, period = map(int, found)
+    return quota / period
 
 
 def _read(path: Path) -> str:

@@ -37,7 +37,14 @@ def test_of_the_cores_that_are_left_to_the_process(machine, monkeypatch, own, th
 
 @pytest.mark.parametrize(
     ("told", "threads"),
-    [("200000 100000", 2), ("150000 100000", 2), ("50000 100000", 1), ("max 100000", 4)],
+    [
+        ("200000 100000", 2),
+        ("150000 100000", 2),
+        ("50000 100000", 1),
+        ("max 100000", 4),
+        ("max", 4),
+        ("200000 0", 4),
+    ],
 )
 def test_a_container_may_take_less(machine: Path, told: str, threads: int) -> None:
     (machine / "QUOTA").write_text(f"{told}\n")
