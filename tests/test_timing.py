@@ -53,14 +53,15 @@ def test_impossible_times_are_refused(times: tuple[float, ...]) -> None:
 
 
 def test_each_step_is_timed_once_and_warmup_apart() -> None:
-    pauses = iter([0.2, 0.002, 0.002, 0.15])
+    pauses = iter([0.2, 0.002, 0.05, 0.15])
 
     latency = measure_latency(lambda: time.sleep(next(pauses)), warmup=1, steps=3)
 
-    assert len(latency.warmup_ms) == 1
-    assert latency.warmup_ms[0] >= 200
-    assert len(latency.steps_ms) == 3
-    assert latency.steps_ms[2] >= 150 > max(latency.steps_ms[:2])
+    (warmup,), (first, second, third) = latency.warmup_ms, latency.steps_ms
+    assert warmup >= 200
+    assert first >= 2
+    assert second >= 50
+    assert third >= 150
 
 
 def test_three_steps_are_made_when_the_time_is_spent() -> None:

@@ -12,19 +12,24 @@ from rich.table import Table
 
 from segdeploy.errors import SegdeployError
 
+INTERRUPTED = 130  # Typer's exit code after Ctrl-C, as of a shell: 128 + SIGINT
 PIPE_WIDTH = 160  # columns of a table in a pipe, where nothing says how wide it may be
 
 
 def run(app: typer.Typer) -> None:
-    """Run the application; a SegdeployError ends it with two lines and exit code 1."""
+    """Run the application; a SegdeployError ends it with two lines and exit code 1.
+
+    Ctrl-C ends it with one line and exit code 130.
+    """
     try:
         app()
     except SegdeployError as error:
         print(error.to_lines(), file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        sys.exit(1)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            print("interrupted", file=sys.stderr)
+        raise
     except BrokenPipeError:  # the reader, such as head, has seen enough
         sys.stderr.close()
         sys.exit(0)

@@ -11,10 +11,10 @@ import typer
 from segdeploy.cli import printing
 from segdeploy.cli.options import DeviceName, parse_size
 from segdeploy.load.scenario import Generator, LoadOptions, Scenario
+from segdeploy.load.trial import Ruling, Trial
 
 if TYPE_CHECKING:
     from segdeploy.load.run import Load
-    from segdeploy.load.trial import Trial
 
 
 def load(
@@ -28,8 +28,14 @@ def load(
         int | None,
         typer.Option(metavar="N", help="Of constant-stream: cameras. Default: search the most."),
     ] = None,
-    fps: Annotated[float, typer.Option(help="Of constant-stream: frames per second.")] = 30.0,
-    samples: Annotated[int, typer.Option(help="Of multi-stream: images of a query.")] = 8,
+    fps: Annotated[
+        float | None,
+        typer.Option(metavar="N", help="Of constant-stream: frames per second. Default: 30."),
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Of multi-stream: images of a query. Default: 8."),
+    ] = None,
     bound_ms: Annotated[
         float | None,
         typer.Option(metavar="MS", help="Of server and constant-stream. Default: the next frame."),
@@ -52,14 +58,22 @@ def load(
     generator: Annotated[Generator, typer.Option(help="What issues the queries.")] = Generator.OWN,
     json: Annotated[Path | None, typer.Option(metavar="F", help="Write all latencies.")] = None,
 ) -> None:
-    """Measure an engine under load: streams, batches, random arrivals, cameras."""
+    """Measure an engine under load: streams, batches, random arrivals, cameras.
+
+    Exit 1 if the rate or the number of streams was given and does not keep the bound.
+    """
+    given = {
+        "--rate": rate, "--streams": streams, "--fps": fps, "--samples": samples,
+        "--bound-ms": bound_ms, "--percentile": percentile,
+    }  # fmt: skip
+    scenario.check_given(name for name, value in given.items() if value is not None)
     options = LoadOptions(
         scenario=scenario,
         generator=generator,
         rate=rate,
         streams=streams,
-        fps=fps,
-        samples=samples,
+        fps=LoadOptions.fps if fps is None else fps,
+        samples=LoadOptions.samples if samples is None else samples,
         bound_ms=bound_ms,
         percentile=percentile,
         seconds=seconds,
@@ -83,6 +97,8 @@ def load(
         tell=lambda trial: printing.note(f"{_asked(trial)}: {_ruled(trial)}"),
     )
     printing.show_facts(load_facts(made))
+    if made.misses:
+        raise typer.Exit(1)
 
 
 def load_facts(made: "Load") -> dict[str, Any]:
@@ -100,7 +116,18 @@ def load_facts(made: "Load") -> dict[str, Any]:
     return {**facts, "result": _result(trial), **dict(_numbers(trial)), "verdict": _ruled(trial)}
 
 
-def _result(trial: "Trial") -> str:
+def _result(trial: Trial) -> str:
+    """What the run says, or what it does not."""
+    match trial.judge()[0]:
+        case Ruling.VALID:
+            return _measured(trial)
+        case Ruling.INVALID:
+            return f"not kept: {_measured(trial)}"
+        case Ruling.INCONCLUSIVE:
+            return f"not decided: {_measured(trial)}"
+
+
+def _measured(trial: Trial) -> str:
     options, percent = trial.options, f"p{trial.options.percent:g}"
     match options.scenario:
         case Scenario.OFFLINE:
@@ -113,26 +140,28 @@ def _result(trial: "Trial") -> str:
             return f"{shown} {percent}, early-stopping estimate"
 
 
-def _numbers(trial: "Trial") -> Iterator[tuple[str, str]]:
+def _numbers(trial: Trial) -> Iterator[tuple[str, str]]:
     found = trial.derived()
     names = ("p50_ms", "p90_ms", "p99_ms", "p999_ms", "max_ms")
     if trial.options.scenario is not Scenario.OFFLINE:
-        shown = (f"{found[n]:.2f}" if found[n] is not None else "dropped" for n in names)
+        shown = (f"{found[n]:.2f}" if found[n] is not None else "unanswered" for n in names)
         yield "p50, p90, p99, p99.9, max ms", ", ".join(shown)
         yield "images/s", f"{found['samples_per_s']:.1f}"
     yield "queries", f"{found['queries']} in {found['seconds']:.1f} s"
     if trial.options.scenario.has_schedule:
         yield "late, of these dropped", f"{found['over']}, {found['dropped']}"
+    if found["left"]:
+        yield "left waiting, of these late", f"{found['left']}, {found['left_late']}"
 
 
-def _asked(trial: "Trial") -> str:
+def _asked(trial: Trial) -> str:
     if trial.streams is not None:
         cameras = "camera" if trial.streams == 1 else "cameras"
         return f"{trial.streams} {cameras} of {trial.options.fps:g} fps"
     return "" if trial.rate is None else f"{trial.rate:.4g} queries/s"
 
 
-def _ruled(trial: "Trial") -> str:
+def _ruled(trial: Trial) -> str:
     ruling, reasons = trial.judge()
     return f"{ruling}: {'; '.join(reasons)}" if reasons else str(ruling)
 

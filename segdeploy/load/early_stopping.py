@@ -1,8 +1,10 @@
-"""MLPerf's early stopping: how many queries it takes to be sure of a percentile.
+"""MLPerf's early stopping: how many queries a percentile takes, at an error of 1 %.
 
 MLPerf Inference Rules, appendix "Early Stopping Criterion", with its tolerance 0 and confidence
 0.99 (https://github.com/mlcommons/inference_policies/blob/master/inference_rules.adoc). Latencies
 are taken as independent, which neighbouring ones are not: so a run is never shorter than asked.
+The error holds for one look at a number of queries that was fixed before; sequential.py has the
+test for a run that ends when it is decided.
 """
 
 import math
@@ -16,7 +18,7 @@ CACHED = 4096  # results that are kept: a run asks for the same few again and ag
 
 
 def is_within(over: int, count: int, percent: float) -> bool:
-    """Whether it is sure that at least `percent` of all queries keep the bound.
+    """Whether at least `percent` of all queries keep the bound, at an error of 1 %.
 
     So few over the bound would be seen with less than 1 % probability if fewer of them did.
     """
@@ -24,9 +26,9 @@ def is_within(over: int, count: int, percent: float) -> bool:
 
 
 def is_beyond(over: int, count: int, percent: float) -> bool:
-    """Whether it is sure that fewer than `percent` of all queries keep the bound.
+    """Whether fewer than `percent` of all queries keep the bound, at an error of 1 %.
 
-    The same test from the other side, which the rules have no use for: a search has.
+    The same test from the other side, which the rules have no use for: they know no third ruling.
     """
     return over > 0 and 1 - _at_most(over - 1, count, percent) <= 1 - CONFIDENCE
 
@@ -54,7 +56,7 @@ def over_allowed(count: int, percent: float) -> int:
 
 
 def estimate_percentile(latencies: Sequence[float], percent: float) -> float | None:
-    """A latency that is sure to bound the percentile; None: it takes more queries.
+    """A latency that bounds the percentile, at an error of 1 %; None: it takes more queries.
 
     The rules discard one query less than are allowed to be over, and take the slowest of the rest.
     """

@@ -60,7 +60,7 @@ def work_off(line: Line, answers: Sequence[Answer], clock: Clock) -> None:
             except Exception as error:  # whatever it is, the caller has to hear of it
                 errors.append(error)
                 with lock:
-                    line.stop()
+                    line.stop(clock.now())
                 return
             with lock:
                 line.finish(claimed, clock.now())
@@ -68,8 +68,15 @@ def work_off(line: Line, answers: Sequence[Answer], clock: Clock) -> None:
     threads = [threading.Thread(target=work, args=(answer,)) for answer in answers]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        for thread in threads:
+            thread.join()
+    except KeyboardInterrupt:  # sessions are closed next: nobody may be using them
+        with lock:
+            line.stop(clock.now())
+        for thread in threads:
+            thread.join()
+        raise
     if errors:
         raise errors[0]
 

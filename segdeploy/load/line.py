@@ -11,10 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from segdeploy.load.arrivals import Arrival
-from segdeploy.load.early_stopping import is_beyond, is_within
+from segdeploy.load.sequential import is_broken, is_kept
 
 LOOK_S = 0.25  # how often it is asked whether a run is decided
-HOPELESS = 10  # bounds that the first in the line has waited: it will not catch up
 
 
 @dataclass
@@ -26,6 +25,7 @@ class Query:
     began_s: float | None = None
     done_s: float | None = None
     is_dropped: bool = False
+    left_s: float | None = None  # when the run gave up, if the query still waited then
 
     @property
     def latency_s(self) -> float | None:
@@ -33,6 +33,11 @@ class Query:
         if self.is_dropped:
             return math.inf
         return None if self.done_s is None else self.done_s - self.scheduled_s
+
+    @property
+    def waited_s(self) -> float | None:
+        """How long it had waited when the run gave up: its latency is more; None: not left."""
+        return None if self.left_s is None else self.left_s - self.scheduled_s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,9 +116,11 @@ class Line:
             self._answered += 1
             self._over += bound_s is not None and now_s - query.scheduled_s > bound_s
 
-    def stop(self) -> None:
+    def stop(self, now_s: float) -> None:
         """Let no further query come, and leave those that wait."""
         self._next = None
+        for index in self._waiting:
+            self.queries[index].left_s = now_s
         self._waiting.clear()
 
     def _join(self, arrival: Arrival) -> None:
@@ -129,19 +136,19 @@ class Line:
         self.queries.append(Query(arrival.at_s, arrival.stream))
 
     def _look(self, now_s: float) -> None:
-        """End the run if it is decided; what waits is answered unless the bound is lost."""
-        bound_s = self._ending.bound_s
+        """End the run if it is decided; what waits is answered unless the bound is lost.
+
+        It is lost if it is even when all that is being answered now is in time, and all that comes
+        before the least duration is over: a single stall does not end a long run.
+        """
+        bound_s, percent = self._ending.bound_s, self._ending.percent
         if bound_s is None:
             return
-        waited_s = [now_s - self.queries[index].scheduled_s for index in self._waiting]
-        late = sum(waited > bound_s for waited in waited_s)
-        over, answered, percent = self._over + late, self._answered + late, self._ending.percent
-        if waited_s and waited_s[0] > HOPELESS * bound_s and is_beyond(over, answered, percent):
-            self.stop()
-            return
-        if now_s < self._ending.seconds:
-            return
-        if is_beyond(over, answered, percent):
-            self.stop()
-        elif is_within(over, answered, percent):
+        late = sum(now_s - self.queries[index].scheduled_s > bound_s for index in self._waiting)
+        over, known = self._over + late, self._answered + late
+        begun = len(self.queries) - self._answered - len(self._waiting)
+        expected = round(len(self.queries) * self._ending.seconds / now_s)  # at the least duration
+        if is_broken(over, max(known + begun, expected), percent):
+            self.stop(now_s)
+        elif now_s >= self._ending.seconds and is_kept(over, known, percent):
             self._next = None

@@ -25,7 +25,7 @@ from segdeploy.spec import Runtime
 from segdeploy.telemetry import machine_state
 from segdeploy.timing import collector_off
 
-SCHEMA = 1
+SCHEMA = 2  # 1: a run was decided by MLPerf's rule at every look, without what it had left
 NUMBERS = re.compile(r"\[\n[-+.eE\d,\snul]*\]")  # a list of them, which goes on one line
 PROBES = 5  # batches that tell what an engine does at best, before anything is measured
 STEPS = 50  # in one of which that best is divided for the search of a rate: 2 %
@@ -56,6 +56,23 @@ class Load:
     command: str
     created: str
 
+    @property
+    def kept(self) -> bool | None:
+        """Whether the load that was given or found keeps the bound; None: undecided, or no bound.
+
+        Of a search that found none it is the last that was tried.
+        """
+        if not self.options.scenario.has_schedule:
+            return None
+        ruling, _ = (self.answer or self.trials[-1]).judge()
+        return {Ruling.VALID: True, Ruling.INVALID: False}.get(ruling)
+
+    @property
+    def misses(self) -> bool:
+        """Whether a load that was asked for by its number does not keep the bound."""
+        is_given = self.options.rate is not None or self.options.streams is not None
+        return is_given and self.kept is False
+
     def to_json(self) -> str:
         """The whole of it as JSON text."""
         manifest, options = self.manifest, asdict(self.options)
@@ -76,6 +93,7 @@ class Load:
             "batch": self.batch,
             "options": options,
             "answer": None if self.answer is None else self.trials.index(self.answer),
+            "kept": self.kept,
             "trials": [trial.to_row() for trial in self.trials],
         }
         text = json.dumps(whole, indent=1, allow_nan=False, default=str)

@@ -1,10 +1,14 @@
 """What is asked of an engine under load: MLPerf's scenarios and their numbers."""
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
 from segdeploy.errors import SegdeployError
 from segdeploy.spec import Device, Size
+
+MOST_PER_S = 100_000  # queries: the generator makes 500 000 on one core, and is never the limit
 
 
 class Scenario(StrEnum):
@@ -46,6 +50,26 @@ class Scenario(StrEnum):
     def has_schedule(self) -> bool:
         """Whether queries come on their own time, and a bound decides."""
         return self in (Scenario.SERVER, Scenario.CONSTANT_STREAM)
+
+    def check_given(self, names: Iterable[str]) -> None:
+        """See that each of these options of `USED_BY` means something here.
+
+        Raises:
+            SegdeployError: an option belongs to other scenarios.
+        """
+        unused = [name for name in names if self not in USED_BY[name]]
+        if unused:
+            raise SegdeployError(f"--scenario {self} does not use {', '.join(unused)}")
+
+
+USED_BY: dict[str, tuple[Scenario, ...]] = {  # an option that is not named is for all
+    "--rate": (Scenario.SERVER,),
+    "--streams": (Scenario.CONSTANT_STREAM,),
+    "--fps": (Scenario.CONSTANT_STREAM,),
+    "--samples": (Scenario.MULTI_STREAM,),
+    "--bound-ms": (Scenario.SERVER, Scenario.CONSTANT_STREAM),
+    "--percentile": tuple(one for one in Scenario if one is not Scenario.OFFLINE),
+}
 
 
 class Generator(StrEnum):
@@ -99,11 +123,18 @@ class LoadOptions:
         positive = {
             "--rate": self.rate, "--streams": self.streams, "--fps": self.fps,
             "--samples": self.samples, "--bound-ms": self.bound_ms, "--seconds": self.seconds,
-            "--sessions": self.sessions, "--batch": self.batch,
+            "--max-seconds": self.max_seconds, "--sessions": self.sessions, "--batch": self.batch,
         }  # fmt: skip
         for name, value in positive.items():
-            if value is not None and not value > 0:
-                raise SegdeployError(f"{name} {value}; wanted more than 0")
+            if value is not None and not 0 < value < math.inf:
+                raise SegdeployError(f"{name} {value}; wanted a finite number more than 0")
+        for name, number in {"--threads": self.threads, "--seed": self.seed}.items():
+            if number < 0:
+                raise SegdeployError(f"{name} {number}; wanted 0 or more")
+        per_s = {"--rate": self.rate or 0, "--streams by --fps": (self.streams or 1) * self.fps}
+        for name, value in per_s.items():
+            if value > MOST_PER_S:
+                raise SegdeployError(f"{name} {value:g} per second; wanted at most {MOST_PER_S}")
         if not 0 < self.percent < 100:
             raise SegdeployError(f"--percentile {self.percent}; wanted more than 0, less than 100")
         if self.max_seconds < self.seconds:

@@ -13,7 +13,7 @@ def find_largest(
     to, as MLPerf's search does (Inference Rules 0.5, "LoadGen Operation").
 
     Args:
-        passes: tries a number; an answer that is not sure is a no.
+        passes: tries a number; what is not decided does not pass.
         start: is tried first.
         limit: is taken for too much.
         confirmations: how often the number that was found has to pass again.

@@ -1,5 +1,6 @@
 """Queries to threads, and one after the other."""
 
+import signal
 import threading
 
 import pytest
@@ -42,6 +43,26 @@ def test_an_error_ends_the_run_and_reaches_the_caller():
 
     with pytest.raises(SegdeployError, match="out of memory"):
         work_off(line, [fail, lambda _: None], WallClock())
+
+
+def test_an_interrupt_ends_the_sessions_work_before_the_caller_closes_them():
+    line = Line(poisson_arrivals(500, 0), Ending(seconds=600, max_seconds=600))
+    main_thread = threading.main_thread().ident
+    threads = threading.active_count()
+
+    def answer(numbers):
+        if 20 in numbers:
+            signal.pthread_kill(main_thread, signal.SIGINT)
+
+    # A job in the background of a shell starts with SIGINT ignored, and Python leaves it so.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            work_off(line, [answer] * 2, WallClock())
+    finally:
+        signal.signal(signal.SIGINT, inherited)
+
+    assert threading.active_count() == threads
 
 
 @pytest.mark.parametrize(
