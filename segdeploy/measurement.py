@@ -1,8 +1,8 @@
 """One row of a report: what ran, its raw times and counts, and what is read off them."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, Self
@@ -12,7 +12,7 @@ import numpy as np
 from segdeploy.errors import SegdeployError
 from segdeploy.metrics import ConfusionMatrix, Scores
 from segdeploy.spec import RANDOM, Device, Output, Precision, Runtime
-from segdeploy.steadiness import Steadiness, judge_steps
+from segdeploy.steadiness import LIMIT, Steadiness, judge_steps
 from segdeploy.telemetry import MachineState, disturbances
 from segdeploy.timing import Latency, Timer
 
@@ -44,6 +44,14 @@ class Boundary(StrEnum):
                 return "an image file, decoded and resized, to the label map at its own size"
 
 
+# What a boundary's work is a part of: it cannot take longer than the whole. `host` makes its mask
+# at the network's size, which is no part of the others.
+WITHIN: Mapping[Boundary, tuple[Boundary, ...]] = {
+    Boundary.ENGINE: (Boundary.HOST, Boundary.MMSEG, Boundary.E2E),
+    Boundary.MMSEG: (Boundary.E2E,),
+}
+
+
 class Part(StrEnum):
     """A part of a step on a GPU, by its events."""
 
@@ -71,7 +79,7 @@ class Timing:
                 raise SegdeployError(f"{part} has a time that is no positive number")
 
     def steadiness(self, timer: Timer | None) -> Steadiness:
-        """What the steps and the machine say of this run."""
+        """What these steps and the machine say; `Measurement` knows what the others say."""
         return judge_steps(
             self.latency.steps_ms,
             warmup_ms=self.latency.warmup_ms,
@@ -79,9 +87,9 @@ class Timing:
             disturbances=disturbances(self.before, self.after),
         )
 
-    def derived(self, timer: Timer | None) -> dict[str, Any]:
+    def derived(self, steadiness: Steadiness) -> dict[str, Any]:
         """What is read off the raw times, for JSON; never read back."""
-        latency, steadiness = self.latency, self.steadiness(timer)
+        latency = self.latency
         medians = {part.value: float(np.median(times)) for part, times in self.parts_ms.items()}
         return {
             "steps": len(latency.steps_ms),
@@ -94,7 +102,7 @@ class Timing:
             "p999_ms": latency.p999_ms,
             "max_ms": max(latency.steps_ms),
             "p50_interval_ms": list(steadiness.p50_ms),
-            "p99_interval_ms": list(steadiness.p99_ms),
+            "p99_interval_ms": [end if math.isfinite(end) else None for end in steadiness.p99_ms],
             "parts_p50_ms": medians,
             "drift": steadiness.drift,
             "settling_steps": steadiness.settling_steps,
@@ -210,6 +218,9 @@ class Measurement:
             raise SegdeployError(
                 f"{self.model}: weights {self.weights!r}; wanted trained or random:SEED"
             )
+        for size in (self.artifact_bytes, self.peak_memory_bytes):
+            if size is not None and not 0 <= size < 1 << 62:
+                raise SegdeployError(f"{self.model}: a file or memory of so many bytes cannot be")
         if self.batch < 1:
             raise SegdeployError(f"{self.model}: a batch of {self.batch}; wanted at least 1")
         if Boundary.MMSEG not in self.boundaries:
@@ -240,7 +251,24 @@ class Measurement:
 
     @cached_property
     def _steadiness(self) -> dict[Boundary, Steadiness]:
-        return {b: timing.steadiness(self.timer) for b, timing in self.boundaries.items()}
+        found = {b: timing.steadiness(self.timer) for b, timing in self.boundaries.items()}
+        for part, whole, excess in self._contradictions():
+            longer = f"took {excess:.0%} longer than {whole}, of which it is a part"
+            less = f"{part}, a part of it, took {excess:.0%} longer"
+            for boundary, reason in ((part, longer), (whole, less)):
+                own = found[boundary]
+                found[boundary] = replace(own, reasons=(*own.reasons, reason))
+        return found
+
+    def _contradictions(self) -> Iterator[tuple[Boundary, Boundary, float]]:
+        """A part, the whole that took less, and by what share the part took longer."""
+        medians = {b: timing.latency.p50_ms for b, timing in self.boundaries.items()}
+        for part, wholes in WITHIN.items():
+            for whole in wholes:
+                if part in medians and whole in medians:
+                    excess = medians[part] / medians[whole] - 1
+                    if excess > LIMIT:
+                        yield part, whole, excess
 
     @property
     def fps(self) -> float:
@@ -290,7 +318,7 @@ class Measurement:
     def to_row(self) -> dict[str, Any]:
         """The facts and raw times for JSON, and what is read off them under `derived`."""
         peak = self.peak_memory_bytes
-        timings = {b.value: timing.derived(self.timer) for b, timing in self.boundaries.items()}
+        timings = {b.value: t.derived(self.steadiness_of(b)) for b, t in self.boundaries.items()}
         derived = {
             "fps": self.fps,
             "miou": self.miou,

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, Self
@@ -18,6 +19,9 @@ from segdeploy.spec import Precision, Runtime
 SCHEMA = 2
 SOURCE = "MMSegmentation 1.2.2, configs/mobilenet_v2/README.md"  # of every reference row
 AGAIN = "measure again with segdeploy bench --json"
+# What a row must share with PyTorch FP32 to be so many times as fast.
+SAME_SPEED = ("model", "weights", "device", "resolution", "batch", "threads")
+BIDI = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # marks of Unicode's bidi
 NUMBERS = re.compile(r"\[\n[-+.eE\d,\s]*\]")  # a list of them, which goes on one line
 
 
@@ -37,9 +41,17 @@ class Report:
 
     def speedup(self, measurement: Measurement) -> float | None:
         """Times the fps of PyTorch FP32 on the same device, at the same size, batch and threads."""
-        same = ("model", "weights", "device", "resolution", "batch", "threads")
-        pytorch = self._pytorch(measurement, same)
+        pytorch = self._pytorch(measurement, SAME_SPEED)
         return None if pytorch is None else measurement.fps / pytorch.fps
+
+    def speedup_told(self, measurement: Measurement) -> str:
+        """The same in words, with ~ where either run is inconclusive; empty: no such row."""
+        speedup = self.speedup(measurement)
+        if speedup is None:
+            return ""
+        pytorch = self._pytorch(measurement, SAME_SPEED)
+        is_stable = all(m is not None and m.steadiness.is_stable for m in (measurement, pytorch))
+        return f"{'' if is_stable else '~'}{speedup:.2f}"
 
     def miou_change(self, measurement: Measurement) -> float | None:
         """Percentage points above PyTorch FP32 on the same images at the same size."""
@@ -104,7 +116,7 @@ class Report:
             raise SegdeployError(f"{path}: cannot be read ({error.strerror})") from error
         except RecursionError as error:
             raise SegdeployError(f"{path}: is not a report (it nests too deep)") from error
-        except (KeyError, TypeError, ValueError) as error:  # JSONDecodeError is a ValueError
+        except (KeyError, TypeError, ValueError, OverflowError) as error:  # or JSONDecodeError
             said = f"lacks the key {error}" if isinstance(error, KeyError) else error
             raise SegdeployError(f"{path}: is not a report ({said})", hint=AGAIN) from error
         except SegdeployError as error:
@@ -113,6 +125,8 @@ class Report:
     @classmethod
     def _of(cls, whole: Any) -> Self:
         whole = _table(whole, "the file")
+        if BIDI.search(json.dumps(whole, ensure_ascii=False)):
+            raise ValueError("a text in it turns the direction of what follows")
         if whole.get("schema") != SCHEMA:
             raise ValueError(f"schema {whole.get('schema')!r:.20}, this version reads {SCHEMA}")
         if not isinstance(whole["rows"], list):
@@ -125,7 +139,7 @@ class Report:
             measurements=tuple(map(partial(read_record, Measurement), raw, names)),
             environment=Environment.from_dict(whole["environment"]),
             command=_text(whole["command"], "command"),
-            created=_text(whole["created"], "created"),
+            created=date.fromisoformat(_text(whole["created"], "created")).isoformat(),
             targets={model: read_record(Target, row, model) for model, row in targets.items()},
         )
 

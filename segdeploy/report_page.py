@@ -131,7 +131,7 @@ def _measured_row(report: Report, m: Measurement) -> _Row:
         miou="not measured" if m.miou is None else f"{m.miou:.2f}",
         miou_change=_number(report.miou_change(m), "+.2f"),
         fps=_number(m.fps, ".2f"),
-        speedup=_number(report.speedup(m), ".2f"),
+        speedup=report.speedup_told(m) or NONE,
         p50_ms=_number(m.latency.p50_ms, ".2f"),
         p99_ms=_number(m.latency.p99_ms, ".2f"),
         verdict=m.steadiness.verdict,
@@ -168,8 +168,9 @@ def _headline(report: Report) -> list[str]:
         )
     texts.append(
         "x PyTorch compares with PyTorch FP32 in this run (same device, resolution, batch and "
-        "threads), Δ mIoU with its mIoU on the same images, in percentage points. Memory is the "
-        "peak resident set of the process on the host, without GPU memory."
+        "threads; ~: either run is inconclusive), Δ mIoU with its mIoU on the same images, in "
+        "percentage points. Memory is the peak resident set of the process on the host, without "
+        "GPU memory."
     )
     if any(m.is_random for m in report.measurements):
         texts.append(
@@ -265,14 +266,14 @@ def _tails(report: Report) -> list[str]:
     text = (
         "All times in ms. Percentiles interpolate linearly between the sorted steps, of which none "
         "is left out; with fewer than 100 steps p99 lies near the slowest, with fewer than 1000 "
-        "p99.9 does. The columns 95 % hold the percentile before them with that confidence. First "
-        "is the first warm-up step."
+        "p99.9 does. The columns 95 % hold the percentile before them with that confidence; p99 "
+        "may well lie above all of fewer than 368 steps. First is the first warm-up step."
     )
     return ["## Latency", _table(header, lines, left=4), text, *_parts(report)]
 
 
 def _interval(interval: Interval) -> str:
-    return f"{interval.low:.2f} to {interval.high:.2f}"
+    return interval.told("{:.2f}".format)
 
 
 def _parts(report: Report) -> list[str]:

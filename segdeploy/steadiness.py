@@ -5,7 +5,7 @@ find the same median.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -32,10 +32,16 @@ LEVEL_VARIANCE = 0.85  # that two levels explain (Otsu 1979); of an even spread 
 
 
 class Interval(NamedTuple):
-    """Where a percentile lies, in milliseconds, with 95 % confidence."""
+    """Where a percentile lies, in milliseconds, with 95 % confidence; infinity: nobody knows."""
 
     low: float
     high: float
+
+    def told(self, number: Callable[[float], str]) -> str:
+        """In words, with its ends as `number` writes them."""
+        if math.isinf(self.high):
+            return f"{number(self.low)} or more"
+        return f"{number(self.low)} to {number(self.high)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +95,7 @@ def judge_steps(
     if steps.ndim != 1 or not steps.size or not (np.isfinite(steps) & (steps > 0)).all():
         raise SegdeployError("step times must be positive numbers, at least one")
     median = float(np.median(steps))
-    p50, p99 = confidence_interval(steps, 50), confidence_interval(steps, 99)
+    p50, p99 = median_interval(steps), tail_interval(steps, 99)
     trend, settling = drift(steps), settling_steps(steps)
     reasons = []
     if steps.size < FEWEST:
@@ -118,22 +124,51 @@ def judge_steps(
     )
 
 
-def confidence_interval(steps: Times | Sequence[float], percent: float) -> Interval:
-    """Of a percentile, by drawing blocks of neighbouring steps anew (circular block bootstrap).
+def median_interval(steps: Times | Sequence[float]) -> Interval:
+    """Of the median, by drawing blocks of neighbouring steps anew (circular block bootstrap).
 
     Single steps would show too small an uncertainty: what slows one of them slows the next.
     """
-    found = [np.percentile(draws, percent, axis=1) for draws in redrawn(steps)]
+    medians = np.concatenate([np.median(draws, axis=1) for draws in redrawn(steps)])
     outside = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(np.concatenate(found), [outside, 100 - outside])
+    low, high = np.percentile(medians, [outside, 100 - outside])
     return Interval(float(low), float(high))
+
+
+def tail_interval(steps: Times | Sequence[float], percent: float) -> Interval:
+    """Of a percentile far out, between two of the steps, by the binomial distribution.
+
+    How many of `n` steps lie below the percentile is binomial, whatever their distribution (David
+    and Nagaraja, Order Statistics, 7.1), if they are independent: slow steps that come in groups
+    make it wider. Drawing steps anew would never find a slower one than was seen; where the
+    percentile may well lie above all of them, as p99 does below 368, the upper end is infinity.
+    """
+    ordered, share = np.sort(np.asarray(steps, np.float64)), percent / 100
+    count = ordered.size
+    log_factorials = np.concatenate([[0.0], np.log(np.arange(1, count + 1)).cumsum()])
+    below = np.arange(count + 1)
+    chances = np.exp(
+        log_factorials[-1]
+        - log_factorials
+        - log_factorials[::-1]
+        + below * math.log(share)
+        + below[::-1] * math.log1p(-share)
+    )
+    outside = (1 - CONFIDENCE) / 2
+    at_most = chances.cumsum()  # so many steps below the percentile, or fewer
+    low = int((at_most <= outside).sum())  # the highest place that is too high as rarely as that
+    high = int((at_most < 1 - outside).sum())  # the lowest that is too low as rarely
+    return Interval(
+        float(ordered[low - 1]) if low else 0.0,
+        float(ordered[high]) if high < count else math.inf,
+    )
 
 
 def redrawn(steps: Times | Sequence[float], seed: int = SEED) -> Iterator[Times]:
     """As many steps drawn anew in blocks of neighbours: `RESAMPLES` rows, some at a time."""
     values = np.asarray(steps, np.float64)
     count = values.size
-    length = max(1, round(count ** (1 / 3)))  # Hall, Horowitz, Jing 1995
+    length = block_length(values)
     blocks = math.ceil(count / length)
     rows = max(1, AT_ONCE // count)
     dice = np.random.default_rng(seed)
@@ -141,6 +176,37 @@ def redrawn(steps: Times | Sequence[float], seed: int = SEED) -> Iterator[Times]
         starts = dice.integers(0, count, (min(rows, RESAMPLES - drawn), blocks, 1))
         places = (starts + np.arange(length)).reshape(len(starts), -1)[:, :count] % count
         yield values[places]
+
+
+def block_length(steps: Times | Sequence[float]) -> int:
+    """How many neighbours are drawn together: the more, the longer steps resemble each other.
+
+    As Politis and White 2004 choose it, corrected by Patton, Politis and White 2009, on whether a
+    step is above the median: a single spike then counts as one step. At least the cube root of
+    their number (Hall, Horowitz, Jing 1995), at most a fourth of them.
+    """
+    values = np.asarray(steps, np.float64)
+    count = values.size
+    least, most = max(1, round(math.cbrt(count))), max(1, count // 4)
+    sides = (values > np.median(values)) - (values > np.median(values)).mean()
+    variance = float(sides @ sides) / count
+    if not variance > 0:
+        return least
+    reach = min(count - 1, 2 * math.ceil(math.sqrt(count)) + 10)
+    lags = np.array([sides[k:] @ sides[: count - k] for k in range(reach + 1)]) / count
+    small = np.abs(lags[1:]) < 2 * math.sqrt(math.log10(count) / count) * variance
+    in_a_row = max(5, math.ceil(math.sqrt(math.log10(count))))
+    starts = [k for k in range(len(small)) if small[k : k + in_a_row].all()]
+    related = 2 * max(1, starts[0] if starts else reach)  # lags behind which nothing is left
+    lags = lags[: related + 1]
+    distance = np.arange(len(lags))
+    weights = np.minimum(1, 2 * (1 - distance / related))  # flat, then falling to 0
+    spread = 2 * float(weights @ lags) - variance
+    slope = 2 * float(weights @ (distance * lags))
+    if not spread > 0:
+        return least
+    best = math.ceil(math.cbrt(count * 1.5 * (slope / spread) ** 2))
+    return min(max(least, best), max(least, most))
 
 
 def drift(steps: Times | Sequence[float]) -> float:

@@ -16,6 +16,7 @@ from rich.progress import Progress
 
 from segdeploy.errors import SegdeployError
 
+MAX_MS = 1e9  # of a step: eleven days; more is no time
 MIN_STEPS = 3  # timed even when the time is spent: fewer show no spread at all
 WARMUP_SHARE = 4  # warm-up takes at most one part in four of `max_seconds`
 TURN_WARMUP = 2  # steps of each turn: the engine was just opened
@@ -41,8 +42,10 @@ class Latency:
         if not self.steps_ms:
             raise SegdeployError("no step was timed; wanted at least 1")
         for value in (*self.steps_ms, *self.warmup_ms):
-            if not (math.isfinite(value) and value > 0):
-                raise SegdeployError(f"a step took {value} ms; wanted a positive number")
+            if not 0 < value <= MAX_MS:
+                raise SegdeployError(
+                    f"a step took {value} ms; wanted more than 0, at most {MAX_MS:g}"
+                )
 
     @property
     def p50_ms(self) -> float:

@@ -114,11 +114,38 @@ def test_parts_belong_to_the_steps() -> None:
 
     timing = Timing(latency=latency, parts_ms={Part.UPLOAD: (0.5, 0.7), Part.COMPUTE: (2.0, 3.0)})
 
-    assert timing.derived(None)["parts_p50_ms"] == pytest.approx({"upload": 0.6, "compute": 2.5})
+    derived = timing.derived(timing.steadiness(None))
+    assert derived["parts_p50_ms"] == pytest.approx({"upload": 0.6, "compute": 2.5})
     with pytest.raises(SegdeployError, match="upload has 1 times"):
         Timing(latency=latency, parts_ms={Part.UPLOAD: (0.5,)})
     with pytest.raises(SegdeployError, match="upload has a time"):
         Timing(latency=latency, parts_ms={Part.UPLOAD: (0.5, float("nan"))})
+
+
+def test_a_part_that_takes_longer_than_the_whole_spoils_both() -> None:
+    steps = {"engine": 50.0, "host": 40.0, "mmseg": 41.0, "e2e": 39.0}
+    boundaries = {
+        Boundary(name): Timing(latency=Latency((step,) * 40)) for name, step in steps.items()
+    }
+
+    row = replace(PYTORCH, boundaries=boundaries)
+
+    told = {name: row.steadiness_of(Boundary(name)).reasons for name in steps}
+    assert told["engine"] == (
+        "took 25% longer than host, of which it is a part",
+        "took 22% longer than mmseg, of which it is a part",
+        "took 28% longer than e2e, of which it is a part",
+    )
+    assert told["mmseg"] == (
+        "engine, a part of it, took 22% longer",
+        "took 5% longer than e2e, of which it is a part",
+    )
+    assert row.steadiness.verdict == "inconclusive"
+    assert row.to_row()["derived"]["boundaries"]["host"]["reasons"] == [
+        "engine, a part of it, took 25% longer"
+    ]
+    usual = replace(PYTORCH, boundaries={**boundaries, Boundary.ENGINE: boundaries[Boundary.E2E]})
+    assert usual.steadiness_of(Boundary.ENGINE).is_stable
 
 
 def test_the_verdict_knows_the_clock_and_the_machine() -> None:

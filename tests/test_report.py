@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from measured import ENVIRONMENT, INT8, PYTORCH, RANDOM, TARGET, report
+from measured import ENVIRONMENT, INT8, PYTORCH, RANDOM, TARGET, report, timed
 
 from segdeploy.environment import Checkout
 from segdeploy.errors import SegdeployError
@@ -70,6 +70,15 @@ def test_accuracy_on_another_device_is_compared() -> None:
     other = replace(INT8, device=Device("cuda"))
 
     assert report(PYTORCH, other).miou_change(other) == pytest.approx(-10)
+
+
+def test_a_gain_over_a_run_that_is_not_sure_says_so() -> None:
+    steady = replace(PYTORCH, boundaries=timed(*[100.0] * 40))
+    faster = replace(INT8, boundaries=timed(*[20.0] * 40))
+
+    assert report(steady, faster).speedup_told(faster) == "5.00"
+    assert report(PYTORCH, faster).speedup_told(faster) == "~5.00"  # of three steps
+    assert report(faster).speedup_told(faster) == ""
 
 
 def test_json_holds_rows_reference_and_environment() -> None:
@@ -136,6 +145,18 @@ def _set(*path: str | int, to: Any) -> Callable[[Any], None]:
         (_set("rows", to={}), "rows is no list"),
         (_set("rows", to=[]), "no measurement"),
         (_set("rows", 0, to=3), "row 1 is no table"),
+        (_set("created", to="2026-03-01\n# <b>"), "Invalid isoformat string"),
+        (_set("rows", 0, "title", to="FCN \u202e"), "turns the direction"),
+        (_set("rows", 0, "artifact_bytes", to=-5), "memory of so many bytes cannot be"),
+        (_set("rows", 0, "peak_memory_bytes", to=10**400), "memory of so many bytes cannot be"),
+        (
+            _set("rows", 0, "boundaries", "mmseg", "latency", "steps_ms", to=[1e308]),
+            "ms; wanted more than 0, at most",
+        ),
+        (
+            _set("rows", 0, "boundaries", "mmseg", "latency", "steps_ms", to=[10**400]),
+            "int too large to convert to float",
+        ),
         (_set("rows", 0, "extra", to=3), "row 1 has the unknown key 'extra'"),
         (_set("rows", 0, "device", to="tpu"), "device 'tpu'"),
         (_set("rows", 0, "runtime", to="magic"), "'magic' is not a valid Runtime"),

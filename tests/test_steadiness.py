@@ -1,5 +1,6 @@
 """What is read off step times, on series that are made up."""
 
+import math
 import re
 
 import numpy as np
@@ -8,10 +9,12 @@ import pytest
 from segdeploy.errors import SegdeployError
 from segdeploy.steadiness import (
     Steadiness,
-    confidence_interval,
+    block_length,
     drift,
     judge_steps,
+    median_interval,
     settling_steps,
+    tail_interval,
     two_levels,
 )
 
@@ -85,30 +88,78 @@ def test_a_verdict_is_words() -> None:
 def test_no_step_is_left_out() -> None:
     found = judge_steps(spiky())
 
-    assert found.p99_ms.high > 50  # the spikes are in the tail, five times the median
+    assert found.p99_ms.high == math.inf  # 195 steps have seen too little of the tail
+    assert judge_steps(np.tile(spiky(), 4)).p99_ms.high > 50  # the spikes, five times the median
     assert found.p50_ms.high < 10.3
 
 
 def test_an_interval_holds_the_true_percentile_about_as_often_as_it_says() -> None:
     median = float(np.median(10 * (1 + 0.05 * np.random.default_rng(7).gamma(2, 1, 10**6))))
-    intervals = [confidence_interval(steady(seed, spread=0.05), 50) for seed in range(100)]
+    intervals = [median_interval(steady(seed, spread=0.05)) for seed in range(100)]
 
     held = sum(low <= median <= high for low, high in intervals)
 
     assert 88 <= held <= 99  # 95 by its name; 92 of these seeds
 
 
+@pytest.mark.parametrize("count", [20, 195, 368, 2000])
+def test_so_does_that_of_a_tail(count: int) -> None:
+    dice = np.random.default_rng(11)
+    p99 = -math.log(0.01)  # of the exponential distribution
+
+    intervals = [tail_interval(dice.exponential(size=count), 99) for _ in range(400)]
+
+    held = sum(low <= p99 <= high for low, high in intervals)
+    assert held >= 0.93 * 400  # 95 % at least, since it lies between two steps
+    assert all(math.isfinite(high) is (count >= 368) for _, high in intervals)
+
+
+def test_a_tail_lies_between_two_steps_by_the_binomial_distribution() -> None:
+    steps = np.arange(1.0, 1001.0)
+
+    assert tail_interval(steps, 99) == (983, 997)  # scipy.stats.binom(1000, 0.99).ppf: 983, 996
+    assert tail_interval(steps[::-1], 95) == (936, 964)
+    assert tail_interval([3.0], 99) == (3.0, math.inf)
+    assert tail_interval(steps[:195], 99).told("{:.0f}".format) == "190 or more"
+
+
+def related(seed: int, share: float, count: int = 195) -> np.ndarray:
+    """Each step remembers `share` of what the one before it differed by."""
+    noise = np.random.default_rng(seed).standard_normal(count + 100)
+    for k in range(1, len(noise)):
+        noise[k] = share * noise[k - 1] + math.sqrt(1 - share**2) * noise[k]
+    return 10 * np.exp(0.05 * noise[100:])
+
+
+def test_blocks_are_as_long_as_steps_resemble_each_other() -> None:
+    lengths = [
+        np.median([block_length(related(seed, share)) for seed in SEEDS])
+        for share in (0, 0.5, 0.8, 0.95)
+    ]
+
+    assert lengths[0] == 6  # the cube root of 195
+    assert lengths == sorted(lengths)
+    assert lengths[-1] > 15
+    assert block_length(spiky()) == 6
+    assert block_length([1.0, 1.0]) == block_length([2.0]) == 1
+    held = [
+        low <= 10 <= high
+        for low, high in map(median_interval, map(related, range(100), [0.8] * 100))
+    ]
+    assert sum(held) >= 82  # 80 with blocks of 6
+
+
 def test_neighbours_that_are_alike_make_an_interval_wider() -> None:
     alike = np.repeat(steady(count=40, spread=0.05), 5)
     shuffled = np.random.default_rng(1).permutation(alike)
 
-    wide, narrow = confidence_interval(alike, 50), confidence_interval(shuffled, 50)
+    wide, narrow = median_interval(alike), median_interval(shuffled)
 
     assert wide.high - wide.low > 1.3 * (narrow.high - narrow.low)
 
 
 def test_an_interval_is_the_same_each_time() -> None:
-    assert confidence_interval(noisy(), 99) == confidence_interval(noisy(), 99)
+    assert median_interval(noisy()) == median_interval(noisy())
 
 
 def test_a_trend_is_as_large_as_it_is_and_no_spike_makes_one() -> None:
@@ -167,7 +218,7 @@ def test_what_are_no_times_is_refused(steps) -> None:
 def test_a_single_step_is_judged_too() -> None:
     assert judge_steps([3.0]) == Steadiness(
         p50_ms=(3.0, 3.0),
-        p99_ms=(3.0, 3.0),
+        p99_ms=(3.0, math.inf),
         drift=0.0,
         settling_steps=0,
         reasons=("too few steps: 1 of 20",),

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from segdeploy.changes.metrics import Change, Metric
-from segdeploy.changes.pairs import Changes, RowChange
+from segdeploy.changes.pairs import Changes
 from segdeploy.errors import SegdeployError
+from segdeploy.measurement import Boundary
 
 FORM = re.compile(r"\s*([a-z0-9_]+)\s*([<>])\s*([+-]\d+(?:\.\d+)?)\s*(%?)\s*", re.ASCII)
 
@@ -34,16 +35,24 @@ class Condition:
 
 @dataclass(frozen=True, kw_only=True)
 class Broken:
-    """A condition that a row goes beyond; it holds where the samples can show the change."""
+    """A condition that a row goes beyond; it holds where the change is sure.
+
+    Args:
+        condition: as it was asked for.
+        row: its name.
+        change: of the condition's metric.
+        shaky: whether a run behind it was inconclusive.
+    """
 
     condition: Condition
     row: str
     change: Change
+    shaky: bool = False
 
     @property
     def holds(self) -> bool:
         """Whether the comparison fails for it."""
-        return self.change.is_shown
+        return self.change.is_sure
 
 
 def parse_condition(text: str) -> Condition:
@@ -72,34 +81,45 @@ def parse_condition(text: str) -> Condition:
     )
 
 
-def check(changes: Changes, conditions: Sequence[Condition]) -> tuple[Broken, ...]:
+def check(
+    changes: Changes, conditions: Sequence[Condition], *, allow_missing: bool = False
+) -> tuple[Broken, ...]:
     """Every condition against every row.
 
     Raises:
-        SegdeployError: a metric was not measured, so that nothing can be said: never a silent pass.
+        SegdeployError: a metric was not measured, or a row is in the first report only (unless
+            `allow_missing`), so that nothing can be said: never a silent pass.
     """
+    if conditions and changes.only_before and not allow_missing:
+        raise SegdeployError(
+            f"{conditions[0]}: {'; '.join(changes.only_before)} is in the first report only",
+            hint="--allow-missing compares the other rows",
+        )
     return tuple(broken for condition in conditions for broken in _check_rows(changes, condition))
 
 
 def _check_rows(changes: Changes, condition: Condition) -> list[Broken]:
+    metric = condition.metric
     for row in changes.rows:
-        if condition.metric in row.lost:
+        if metric in row.lost:
+            why = f" ({row.caveats[-1]})" if metric.is_score else f": {metric} was not measured"
             raise SegdeployError(
-                f"{condition}: {row.name} cannot be compared ({row.caveats[-1]})",
-                hint="measure both with the same --dataset and --limit",
+                f"{condition}: {row.name} cannot be compared{why}",
+                hint="measure both with the same --dataset and --limit" if metric.is_score else "",
             )
-    rows = [row for row in changes.rows if condition.metric in row.metrics]
+    rows = [row for row in changes.rows if metric in row.metrics]
     if not rows:
         raise SegdeployError(
-            f"{condition}: no row of both reports has {condition.metric}",
+            f"{condition}: no row of both reports has {metric}",
             hint="the condition would pass whatever happened: leave it out, or measure it",
         )
-    return [_broken(row, condition) for row in rows if _goes_beyond(row, condition)]
-
-
-def _goes_beyond(row: RowChange, condition: Condition) -> bool:
-    return condition.is_passed(row.metrics[condition.metric])
-
-
-def _broken(row: RowChange, condition: Condition) -> Broken:
-    return Broken(condition=condition, row=row.name, change=row.metrics[condition.metric])
+    return [
+        Broken(
+            condition=condition,
+            row=row.name,
+            change=row.metrics[metric],
+            shaky=metric not in row.counted and Boundary.MMSEG in row.shaky,
+        )
+        for row in rows
+        if condition.is_passed(row.metrics[metric])
+    ]

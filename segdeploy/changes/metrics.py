@@ -1,6 +1,7 @@
 """The numbers of a row that can change, and a change with its confidence interval."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from segdeploy.measurement import Measurement
 from segdeploy.steadiness import CONFIDENCE, FEWEST, LIMIT, SEED, Interval, Times, redrawn
-from segdeploy.timing import Latency
+from segdeploy.timing import MIN_STEPS, Latency
 
 UNDECIDED = "no difference that these samples can show"
 
@@ -43,14 +44,12 @@ class Metric(StrEnum):
         return " MB" if self in (Metric.MEGABYTES, Metric.MEMORY) else " ms"
 
 
-# Each is taken of many draws at once: (draws, steps) to (draws,).
-STATISTICS: Mapping[Metric, Callable[[Times], Times]] = {
-    Metric.FPS: lambda steps: 1000 / steps.mean(axis=1),
-    Metric.P50_MS: lambda steps: np.percentile(steps, 50, axis=1),
-    Metric.P90_MS: lambda steps: np.percentile(steps, 90, axis=1),
-    Metric.P95_MS: lambda steps: np.percentile(steps, 95, axis=1),
-    Metric.P99_MS: lambda steps: np.percentile(steps, 99, axis=1),
-    Metric.P999_MS: lambda steps: np.percentile(steps, 99.9, axis=1),
+PERCENTILES: Mapping[Metric, float] = {
+    Metric.P50_MS: 50,
+    Metric.P90_MS: 90,
+    Metric.P95_MS: 95,
+    Metric.P99_MS: 99,
+    Metric.P999_MS: 99.9,
 }
 
 
@@ -62,13 +61,15 @@ class Change:
         before: its value.
         after: its value.
         ratio: where after / before lies with 95 % confidence; None: it was counted, not sampled.
-        few: whether there are too few samples on either side to show anything.
+        needed: samples that each side must have to show anything; 0: there are as many.
+        apart: whether every sample after lies beyond every one before.
     """
 
     before: float
     after: float
     ratio: Interval | None = None
-    few: bool = False
+    needed: int = 0
+    apart: bool = False
 
     @property
     def difference(self) -> float:
@@ -90,18 +91,24 @@ class Change:
     @property
     def is_shown(self) -> bool:
         """Whether the samples speak against no change at all."""
-        if self.ratio is None:
+        if self.ratio is None or self.apart:
             return True
-        return not self.few and not self.ratio.low <= 1 <= self.ratio.high
+        return not self.needed and not self.ratio.low <= 1 <= self.ratio.high
+
+    @property
+    def is_small(self) -> bool:
+        """Whether two runs of the same file may differ by as much: a row is one process."""
+        return self.ratio is not None and abs(self.after / self.before - 1) <= LIMIT
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether it is a difference and no chance."""
+        return self.is_shown and not self.is_small
 
     @property
     def verdict(self) -> str:
-        """Of a time: faster, slower, or undecided.
-
-        A row is one process, and two of them differ by up to `LIMIT` with nothing changed: what is
-        smaller is never called a difference, however sure it is of these two.
-        """
-        if not self.is_shown or abs(self.after / self.before - 1) <= LIMIT:
+        """Of a time: faster, slower, or undecided."""
+        if not self.is_sure:
             return UNDECIDED
         return "faster" if self.after < self.before else "slower"
 
@@ -111,52 +118,68 @@ def time_changes(before: Latency, after: Latency, batches: tuple[int, int]) -> d
 
     Both sides are drawn apart, in blocks of neighbouring steps, as `steadiness` does.
     """
-    sides = (before, after)
     drawn = [
-        _statistics(latency.steps_ms, SEED + side, batches[side])
-        for side, latency in enumerate(sides)
+        _drawn_statistics(latency, SEED + side) for side, latency in enumerate((before, after))
     ]
-    values = [
-        {metric: float(of(np.array([latency.steps_ms]))[0]) for metric, of in STATISTICS.items()}
-        for latency in sides
-    ]
-    few = min(len(latency.steps_ms) for latency in sides) < FEWEST
+    values = [_statistics(np.array([latency.steps_ms])) for latency in (before, after)]
+    steps = min(len(before.steps_ms), len(after.steps_ms))
+    apart = steps >= MIN_STEPS and (
+        min(after.steps_ms) > max(before.steps_ms) or max(after.steps_ms) < min(before.steps_ms)
+    )
     outside = 100 * (1 - CONFIDENCE) / 2
     changes = {}
-    for metric in STATISTICS:
-        ratios = drawn[1][metric] / drawn[0][metric]
-        low, high = np.percentile(ratios, [outside, 100 - outside])
-        first, second = (
-            side[metric] * (batch if metric is Metric.FPS else 1)
-            for side, batch in zip(values, batches, strict=True)
+    for metric in (Metric.FPS, *PERCENTILES):
+        images = np.array(batches if metric is Metric.FPS else (1, 1))
+        first, second = (images * [side[metric][0] for side in values]).tolist()
+        ratios = drawn[1][metric] / drawn[0][metric] * images[1] / images[0]
+        low, high = np.percentile(ratios, [outside, 100 - outside]).tolist()
+        needed = steps_needed(metric)
+        changes[metric] = Change(
+            before=first,
+            after=second,
+            ratio=Interval(low, high),
+            needed=needed if steps < needed else 0,
+            apart=apart,
         )
-        interval = Interval(float(low), float(high))
-        changes[metric] = Change(before=first, after=second, ratio=interval, few=few)
     return changes
 
 
-def _statistics(steps_ms: tuple[float, ...], seed: int, batch: int) -> dict[Metric, Times]:
-    parts: dict[Metric, list[Times]] = {metric: [] for metric in STATISTICS}
-    for draws in redrawn(steps_ms, seed):
-        for metric, statistic in STATISTICS.items():
-            parts[metric].append(statistic(draws) * (batch if metric is Metric.FPS else 1))
-    return {metric: np.concatenate(own) for metric, own in parts.items()}
+def steps_needed(metric: Metric) -> int:
+    """So many that one of them is expected beyond the percentile: fewer have none of their own."""
+    return max(FEWEST, math.ceil(round(100 / (100 - PERCENTILES.get(metric, 0)), 6)))
+
+
+def _drawn_statistics(latency: Latency, seed: int) -> dict[Metric, Times]:
+    parts = [_statistics(draws) for draws in redrawn(latency.steps_ms, seed)]
+    return {metric: np.concatenate([part[metric] for part in parts]) for metric in parts[0]}
+
+
+def _statistics(steps: Times) -> dict[Metric, Times]:
+    """Of many series at once: (series, steps) to (series,)."""
+    found = np.percentile(steps, list(PERCENTILES.values()), axis=1)
+    return {Metric.FPS: 1000 / steps.mean(axis=1), **dict(zip(PERCENTILES, found, strict=True))}
 
 
 def counted_changes(before: Measurement, after: Measurement) -> dict[Metric, Change]:
     """What is counted and not sampled, where both rows have it."""
-    both = {
-        Metric.MEGABYTES: [_mega(m.artifact_bytes) for m in (before, after)],
-        Metric.MEMORY: [_mega(m.peak_memory_bytes) for m in (before, after)],
-    }
-    if are_scored_alike(before, after):
-        for metric in (Metric.MIOU, Metric.MACC, Metric.AACC):
-            both[metric] = [getattr(m, metric.value) for m in (before, after)]
+    first, second = counted(before), counted(after)
     return {
-        metric: Change(before=first, after=second)
-        for metric, (first, second) in both.items()
-        if first is not None and second is not None
+        metric: Change(before=first[metric], after=second[metric])
+        for metric in first
+        if metric in second and (not metric.is_score or are_scored_alike(before, after))
     }
+
+
+def counted(m: Measurement) -> dict[Metric, float]:
+    """Sizes and scores of one row, as far as it has them."""
+    found = {
+        Metric.MEGABYTES: _mega(m.artifact_bytes),
+        Metric.MEMORY: _mega(m.peak_memory_bytes),
+        Metric.MIOU: m.miou,
+        Metric.MACC: m.macc,
+        Metric.AACC: m.aacc,
+    }
+    return {metric: value for metric, value in found.items() if value is not None}
 
 
 def are_scored_alike(before: Measurement, after: Measurement) -> bool:

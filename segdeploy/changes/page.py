@@ -14,6 +14,7 @@ from segdeploy.changes.metrics import UNDECIDED, Change, Metric
 from segdeploy.changes.pairs import Changes, RowChange
 from segdeploy.markdown import escape
 from segdeploy.measurement import Boundary
+from segdeploy.steadiness import LIMIT
 
 NONE = "-"
 SHORT = "undecided"
@@ -48,9 +49,18 @@ def notes(changes: Changes) -> list[str]:
 def sentence(broken: Broken) -> str:
     """A condition in words."""
     change = f"{broken.condition.metric} {_told(broken.condition.metric, broken.change)}"
+    shaky = " (of an inconclusive run)" if broken.shaky else ""
     if broken.holds:
-        return f"{broken.condition} holds: {broken.row}: {change}"
-    return f"{broken.condition} is not shown by these samples: {broken.row}: {change}"
+        return f"{broken.condition} holds: {broken.row}: {change}{shaky}"
+    return f"{broken.condition} is not sure: {broken.row}: {change}{shaky}; {_doubt(broken.change)}"
+
+
+def _doubt(change: Change) -> str:
+    if change.needed and not change.apart:
+        return f"it takes {change.needed} steps of each"
+    if change.is_shown:
+        return f"two runs of the same file differ by up to {LIMIT:.0%}"
+    return "it may be chance"
 
 
 def markdown(changes: Changes, broken: Sequence[Broken], names: tuple[str, str]) -> str:
@@ -99,6 +109,7 @@ def to_json(changes: Changes, broken: Sequence[Broken]) -> dict[str, Any]:
                 "condition": str(b.condition),
                 "row": b.row,
                 "holds": b.holds,
+                "conclusive": not b.shaky,
                 **_numbers(b.change),
             }
             for b in broken
@@ -161,6 +172,7 @@ def _numbers(change: Change) -> dict[str, Any]:
         "difference": change.difference,
         "percent": change.percent,
         "shown": change.is_shown,
+        "sure": change.is_sure,
     }
     return {**asdict(change), "ratio": ratio, **more}
 

@@ -1,7 +1,7 @@
 """Two reports, row by row."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ from segdeploy.changes.metrics import (
     Change,
     Metric,
     are_scored_alike,
+    counted,
     counted_changes,
     time_changes,
 )
@@ -34,7 +35,7 @@ class RowChange:
         counted: scores and sizes.
         caveats: why not all can be trusted or compared.
         shaky: boundaries whose steps are inconclusive in either report.
-        lost: scores that only one of the two rows has, or that are of other images.
+        lost: what the row before has and the one after has not; and scores of other images.
     """
 
     name: str
@@ -117,8 +118,6 @@ def _by_identity(report: Report) -> dict[tuple[Any, ...], Measurement]:
 def _compare(place: int, before: Measurement, after: Measurement) -> RowChange:
     batches = (before.batch, after.batch)
     both = [boundary for boundary in before.boundaries if boundary in after.boundaries]
-    scores = frozenset(m for m in Metric if m.is_score)
-    has_scores = before.tally is not None or after.tally is not None
     return RowChange(
         name=_name(before) + ("" if place == 1 else f" ({place})"),
         times={
@@ -130,8 +129,19 @@ def _compare(place: int, before: Measurement, after: Measurement) -> RowChange:
         counted=counted_changes(before, after),
         caveats=_caveats(before, after),
         shaky=frozenset(b for b in both if any(_reasons(m, b) for m in (before, after))),
-        lost=scores if has_scores and not are_scored_alike(before, after) else frozenset(),
+        lost=frozenset(_lost(before, after)),
     )
+
+
+def _lost(before: Measurement, after: Measurement) -> Iterator[Metric]:
+    """A score that only the second row has is none that the first can be compared with either."""
+    first, second = counted(before), counted(after)
+    for metric in Metric:
+        if metric.is_score and (metric in first or metric in second):
+            if not are_scored_alike(before, after):
+                yield metric
+        elif metric in first and metric not in second:
+            yield metric
 
 
 def _caveats(before: Measurement, after: Measurement) -> tuple[str, ...]:
@@ -148,7 +158,7 @@ def _caveats(before: Measurement, after: Measurement) -> tuple[str, ...]:
 
 
 def _reasons(m: Measurement, boundary: Boundary) -> tuple[str, ...]:
-    return m.boundaries[boundary].steadiness(m.timer).reasons
+    return m.steadiness_of(boundary).reasons
 
 
 def _scored(m: Measurement) -> str:

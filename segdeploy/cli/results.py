@@ -53,6 +53,10 @@ def bench_compare(
         list[str] | None,
         typer.Option(metavar="CHANGE", help="Exit 1, such as p99_ms>+5%; can be repeated."),
     ] = None,
+    allow_missing: Annotated[
+        bool,
+        typer.Option("--allow-missing", help="Of --fail-if: also where rows are missing in B."),
+    ] = False,
     across_machines: Annotated[
         bool, typer.Option("--across-machines", help="Also where the environments differ.")
     ] = False,
@@ -69,9 +73,11 @@ def bench_compare(
     from segdeploy.changes.pairs import find_changes
     from segdeploy.report import Report
 
+    if allow_missing and not fail_if:
+        raise typer.BadParameter("--allow-missing goes with --fail-if")
     conditions = [_parse(text) for text in fail_if or ()]
     changes = find_changes(Report.load(before), Report.load(after), across_machines=across_machines)
-    broken = check(changes, conditions)
+    broken = check(changes, conditions, allow_missing=allow_missing)
     if json:
         printing.show_json(page.to_json(changes, broken))
     elif markdown:

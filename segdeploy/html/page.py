@@ -197,8 +197,10 @@ def _cards(report: Report, subjects: Sequence[Subject]) -> Iterator[Card]:
         yield Card("best mIoU", f"{best.measurement.miou:.2f} %", best.long)
     gains = [(gain, s) for s in subjects if (gain := report.speedup(s.measurement)) is not None]
     if gains and len(gains) > 1:
-        gain, subject = max(gains, key=lambda pair: pair[0])
-        yield Card("most gained over PyTorch", f"{gain:.2f}x", _noted(subject))
+        subject = max(gains, key=lambda pair: pair[0])[1]
+        told = report.speedup_told(subject.measurement)
+        doubt = ": either run is inconclusive" if told.startswith("~") else ""
+        yield Card("most gained over PyTorch", f"{told}x", f"{subject.long}{doubt}")
     stable = sum(s.measurement.steadiness.is_stable for s in subjects)
     yield Card("stable timing", f"{stable} of {len(subjects)}", "rows, at the boundary mmseg")
 

@@ -84,14 +84,14 @@ def summary(report: Report, subjects: Sequence[Subject]) -> Table:
     rows = []
     for subject in subjects:
         m = subject.measurement
-        change, speedup = report.miou_change(m), report.speedup(m)
+        change = report.miou_change(m)
         rows.append((
             Cell(m.name, note=subject.short),
             Cell(m.device, note=m.resolution),
             _score(m),
             Cell(NONE if change is None else f"{change:+.2f}"),
             Cell(number(m.fps)),
-            Cell(NONE if speedup is None else f"{speedup:.2f}"),
+            Cell(report.speedup_told(m) or NONE),
             timed(m.latency.p50_ms, m.steadiness.p50_ms),
             timed(m.latency.p99_ms, m.steadiness.p99_ms),
             Cell(m.steadiness.verdict, "good" if m.steadiness.is_stable else "bad"),
@@ -161,7 +161,7 @@ def trust(subjects: Sequence[Subject]) -> Table:
     for subject in subjects:
         m = subject.measurement
         for boundary, timing in m.boundaries.items():
-            found = timing.steadiness(m.timer)
+            found = m.steadiness_of(boundary)
             rows.append((
                 Cell(subject.long, note=boundary.value),
                 Cell(found.verdict, "good" if found.is_stable else "bad"),
@@ -289,7 +289,7 @@ def artifacts(subjects: Sequence[Subject]) -> Table:
 
 def timed(value: float, interval: Interval) -> Cell:
     """A time with its confidence interval below."""
-    return Cell(number(value), note=f"{number(interval.low)} to {number(interval.high)}")
+    return Cell(number(value), note=interval.told(number))
 
 
 def number(value: float) -> str:

@@ -7,6 +7,7 @@ from measured import INT8, PYTORCH, RANDOM, report
 
 from segdeploy.changes.conditions import check, parse_condition
 from segdeploy.changes.metrics import Metric
+from segdeploy.changes.page import sentence
 from segdeploy.changes.pairs import find_changes
 from segdeploy.errors import SegdeployError
 
@@ -91,6 +92,53 @@ def test_a_change_that_may_be_chance_is_told_and_does_not_fail(sampled) -> None:
     (found,) = broken(before, after, "p50_ms>+5%")
 
     assert not found.holds
+
+
+def test_what_two_runs_of_one_file_differ_by_does_not_fail(sampled) -> None:
+    before, after = [sampled(PYTORCH, 100.0)], [sampled(PYTORCH, 102.0)]
+
+    (found,) = broken(before, after, "p50_ms>+1%")
+
+    assert found.change.is_shown
+    assert not found.holds
+    assert sentence(found).endswith("two runs of the same file differ by up to 3%")
+
+
+def test_too_few_steps_are_named(sampled) -> None:
+    before = [sampled(PYTORCH, 100.0, noise=0.2, count=30)]
+    after = [sampled(PYTORCH, 150.0, noise=0.2, count=30, seed=1)]
+
+    (found,) = broken(before, after, "p99_ms>+5%")
+
+    assert not found.holds
+    assert sentence(found).endswith("(of an inconclusive run); it takes 100 steps of each")
+
+
+def test_ten_times_as_long_fails_however_few_the_steps(sampled) -> None:
+    before, after = ([sampled(PYTORCH, median, count=3)] for median in (100.0, 1000.0))
+
+    (found,) = broken(before, after, "p99_ms>+5%")
+
+    assert found.holds
+    assert sentence(found).endswith("(of an inconclusive run)")
+
+
+def test_a_row_that_is_gone_never_passes_in_silence(sampled) -> None:
+    both = report(sampled(PYTORCH, 100.0), sampled(INT8, 20.0))
+    changes = find_changes(both, report(both.measurements[0]))
+    conditions = [parse_condition("p50_ms>+5%")]
+
+    with pytest.raises(SegdeployError, match="ONNX Runtime int8 is in the first report only"):
+        check(changes, conditions)
+    assert check(changes, conditions, allow_missing=True) == ()
+
+
+def test_nor_does_memory_that_is_no_longer_measured(sampled) -> None:
+    before = [sampled(PYTORCH, 100.0), sampled(INT8, 20.0)]
+    after = [replace(before[0], peak_memory_bytes=None), before[1]]
+
+    with pytest.raises(SegdeployError, match="PyTorch fp32 cannot be compared: memory was not"):
+        broken(before, after, "memory>+5%")
 
 
 def test_a_score_that_fell_fails(sampled) -> None:

@@ -47,11 +47,39 @@ def test_noise_hides_a_change(sampled) -> None:
     assert "the median is known to" in row.caveats[0]
 
 
-def test_three_steps_show_nothing() -> None:
-    changes = time_changes(Latency((100.0,) * 3), Latency((300.0,) * 3), (1, 1))
+def test_three_steps_show_nothing_unless_all_are_beyond_all() -> None:
+    before = Latency((100.0, 101.0, 300.0))
 
-    assert changes[Metric.P50_MS].few
-    assert changes[Metric.P50_MS].verdict == UNDECIDED
+    near = time_changes(before, Latency((200.0, 200.0, 301.0)), (1, 1))[Metric.P50_MS]
+    far = time_changes(before, Latency((900.0, 900.0, 900.0)), (1, 1))[Metric.P50_MS]
+
+    assert (near.needed, near.verdict) == (20, UNDECIDED)
+    assert far.verdict == "slower"
+    assert time_changes(before, Latency((9.0, 9.0)), (1, 1))[Metric.P50_MS].verdict == UNDECIDED
+
+
+def test_a_percentile_needs_a_step_beyond_it() -> None:
+    dice = np.random.default_rng(4)
+    before, after = (Latency(tuple(scale * dice.lognormal(0, 0.1, 99))) for scale in (1, 1.3))
+
+    changes = time_changes(before, after, (1, 1))
+
+    needed = {metric.value: change.needed for metric, change in changes.items() if change.needed}
+    assert needed == {"p99_ms": 100, "p999_ms": 1000}
+    assert not changes[Metric.P99_MS].is_shown
+    assert changes[Metric.P95_MS].is_shown
+
+
+@pytest.mark.parametrize("count", [20, 50, 100, 195])
+def test_nothing_is_shown_where_nothing_changed(count: int) -> None:
+    dice = np.random.default_rng(7)
+    alarms = 0
+    for _ in range(100):
+        before, after = (Latency(tuple(10 + dice.gamma(1, 0.5, count))) for _ in range(2))
+        p99 = time_changes(before, after, (1, 1))[Metric.P99_MS]
+        alarms += p99.is_shown and p99.percent > 5
+
+    assert alarms <= 3
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
