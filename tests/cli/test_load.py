@@ -73,7 +73,7 @@ def test_a_server_needs_a_bound(segdeploy, graph, inside):
 
 @pytest.fixture
 def quiet(monkeypatch):
-    """A machine without other work: a bound that is lost is lost for sure."""
+    """A machine without other work: a bound that is lost is no fault of others."""
     monkeypatch.setattr(run, "machine_state", MachineState)
 
 
