@@ -38,6 +38,7 @@ ADDED = {
     "build",
     "asked",
 }  # keys that old manifests lack
+MAX_KEYS = 64  # of a JSON object, of which ours have up to 31; C++ needs a bound, see records.cpp
 PREFIX = "segdeploy."  # of the keys in an ONNX file's metadata_props
 
 
@@ -125,7 +126,7 @@ class Manifest:
         wanted = {PREFIX + f.name: f.name for f in fields(cls)}
         found = {wanted[key]: text for key, text in properties.items() if key in wanted}
         try:
-            values = {name: json.loads(text) for name, text in found.items()}
+            values = {name: _parse(text, where) for name, text in found.items()}
         except (ValueError, RecursionError) as error:
             raise SegdeployError(f"{where}: its segdeploy metadata is damaged ({error})") from error
         return cls.from_dict(values, where)
@@ -154,6 +155,19 @@ class Manifest:
                 f"{where}: its segdeploy manifest is damaged ({type(error).__name__}: {error})",
                 hint="build the artifact again",
             ) from error
+
+
+def _parse(text: str, where: Path) -> Any:
+    """JSON of a file; an object of more keys than any of ours is refused."""
+
+    def checked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(pairs) > MAX_KEYS:
+            raise SegdeployError(
+                f"{where}: has an object of {len(pairs)} keys; wanted up to {MAX_KEYS}"
+            )
+        return dict(pairs)
+
+    return json.loads(text, object_pairs_hook=checked)
 
 
 @dataclass(frozen=True)
@@ -199,7 +213,7 @@ class EnginePlan:
             raise SegdeployError(f"{path}: no such file", hint="segdeploy build-engine writes it")
         beside = path.with_name(path.name + ".json")
         try:
-            values = json.loads(beside.read_text())
+            values = _parse(beside.read_text(), beside)
         except FileNotFoundError as error:
             raise SegdeployError(
                 f"{path}: its manifest {beside.name} is missing", hint="keep both files together"

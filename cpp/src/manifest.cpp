@@ -279,12 +279,7 @@ FullManifest read_values(const Json& values, const std::string& where) {
 }  // namespace
 
 FullManifest read_manifest(std::string_view json, const std::filesystem::path& where) {
-  Json values;
-  try {
-    values = Json::parse(json);
-  } catch (const Json::exception& error) {
-    throw Error(where.string() + ": is not JSON (" + first_line(error.what()) + ")");
-  }
+  const Json values = read_json(json, where.string(), "is not JSON");
   if (!values.is_object()) throw Error(where.string() + ": holds no JSON object");
   return read_values(values, where.string());
 }
@@ -296,12 +291,7 @@ FullManifest read_manifest(const std::map<std::string, std::string>& properties,
     if (key.compare(0, PREFIX.size(), PREFIX) != 0) continue;
     const std::string name = key.substr(PREFIX.size());
     if (find_field(MANIFEST, name) == nullptr) continue;
-    try {
-      values[name] = Json::parse(text);
-    } catch (const Json::exception& error) {
-      throw Error(where.string() + ": its segdeploy metadata is damaged (" +
-                  first_line(error.what()) + ")");
-    }
+    values[name] = read_json(text, where.string(), "its segdeploy metadata is damaged");
   }
   return read_values(values, where.string());
 }

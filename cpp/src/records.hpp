@@ -54,6 +54,10 @@ std::optional<std::string> first_unknown(const Record& record, const Json& value
 // Throws a RecordError; `where` begins a sentence that is not of one key.
 void check_record(const Record& record, const Json& values, std::string_view where);
 
+// Throws an Error: it is no JSON, which is `damage`, or an object of it has more keys than any of
+// ours.
+Json read_json(std::string_view text, const std::string& where, const std::string& damage);
+
 std::string python_text(const Json& value);  // as Python writes it in a sentence
 
 }  // namespace segdeploy::detail

@@ -11,6 +11,12 @@ std::string problem(const std::string& json) {
   return check::problem_of([&] { read_manifest(json, "m.json"); });
 }
 
+std::string object_of(int keys) {
+  std::string json = "{\"schema\": 2";
+  for (int k = 1; k < keys; ++k) json += ", \"k" + std::to_string(k) + "\": 1";
+  return json + "}";
+}
+
 bool begins(const std::string& text, const std::string& start) {
   return text.compare(0, start.size(), start) == 0;
 }
@@ -33,6 +39,16 @@ int main() {
   CHECK_EQUAL(problem("{\"schema\": 2, \"model\": " + deep + "}"),
               "m.json: its segdeploy manifest is damaged (ValueError: the manifest lacks the key "
               "'batch')");
+  CHECK_EQUAL(problem(object_of(64)), "m.json: unknown manifest key 'k1'");
+  for (const int keys : {65, 300'000}) {  // which took minutes when all were built
+    const std::string number = std::to_string(keys);
+    CHECK_EQUAL(problem(object_of(keys)),
+                "m.json: has an object of " + number + " keys; wanted up to 64");
+    CHECK_EQUAL(problem("[[" + object_of(keys) + "]"),  // it comes before the bracket that lacks
+                "m.json: has an object of " + number + " keys; wanted up to 64");
+  }
+  const std::string open = object_of(300'000);
+  CHECK(begins(problem(open.substr(0, open.size() - 1)), "m.json: is not JSON ("));
   CHECK(begins(check::problem_of([] { read_graph("\x72\x7f", "m.onnx"); }),
                "m.onnx: is not a valid ONNX file ("));
   CHECK_EQUAL(check::problem_of([] { read_graph("", "m.onnx"); }),

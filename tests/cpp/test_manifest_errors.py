@@ -78,6 +78,28 @@ def test_a_damaged_manifest_is_described_alike(changes, engine, library, tmp_pat
     assert_alike(library, edited(engine, tmp_path, **changes))
 
 
+@pytest.mark.parametrize("count", [64, 65])
+@pytest.mark.parametrize("place", ["itself", "classes"])
+def test_an_object_of_many_keys_is_described_alike(place, count, engine, library, tmp_path):
+    keys = {"schema": 2} | {f"k{k}": k for k in range(1, count)}
+    path = edited(engine, tmp_path, classes=keys)
+    if place == "itself":
+        path.with_name("copy.ort.json").write_text(json.dumps(keys))
+
+    assert ("has an object of 65 keys; wanted up to 64" in python_refusal(path).problem) == (
+        count == 65
+    )
+    assert_alike(library, path)
+
+
+def test_an_object_of_many_keys_in_a_graph_is_described_alike(exported, library, tmp_path):
+    keys = json.dumps({f"k{k}": k for k in range(65)})
+    path = with_metadata(exported(Method.FCN), "classes", keys, tmp_path)
+
+    assert python_refusal(path).problem == f"{path}: has an object of 65 keys; wanted up to 64"
+    assert_alike(library, path)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
