@@ -20,7 +20,7 @@
 namespace {
 
 constexpr std::size_t QUEUED = 4;  // frames that may wait
-constexpr int WORKERS = 2;
+constexpr std::size_t WORKERS = 2;
 
 std::atomic<bool> is_stopping{false};  // set by a signal, which may touch nothing else
 
@@ -93,15 +93,17 @@ struct Counts {
   std::atomic<long> read{0}, labelled{0}, failed{0};
 };
 
-// A session for each worker; one engine for all.
-void work(const segdeploy::Engine& engine, segdeploy::Size size, Queue& queue, Counts& counts) {
-  auto session = engine.session();
-  std::vector<std::uint8_t> labels(static_cast<std::size_t>(size.height * size.width));
+struct Worker {
+  segdeploy::Session session;
+  std::vector<std::uint8_t> labels;
+};
+
+void work(Worker& worker, segdeploy::Size size, Queue& queue, Counts& counts) {
   while (const auto frame = queue.pop()) {
     try {
       segdeploy::Image image{frame->bgr.data(), size.height, size.width};
       image.order = segdeploy::ColorOrder::bgr;
-      session.run(image, {labels.data(), size.height, size.width});
+      worker.session.run(image, {worker.labels.data(), size.height, size.width});
       ++counts.labelled;  // here the labels go to whoever wants them
     } catch (const segdeploy::Error& error) {
       std::fprintf(stderr, "frame %ld: %s\n", frame->number, error.to_lines().c_str());
@@ -115,10 +117,17 @@ void serve(const segdeploy::Engine& engine, long frames) {
   Camera camera(size, frames);
   Queue queue;
   Counts counts;
-  std::vector<std::thread> workers;
+  // A session for each; made here, since what a thread throws nobody catches.
+  const auto pixels = static_cast<std::size_t>(size.height) * static_cast<std::size_t>(size.width);
+  std::vector<Worker> workers;
   workers.reserve(WORKERS);
-  for (int k = 0; k < WORKERS; ++k) {
-    workers.emplace_back([&] { work(engine, size, queue, counts); });
+  while (workers.size() < WORKERS) {
+    workers.push_back({engine.session(), std::vector<std::uint8_t>(pixels)});
+  }
+  std::vector<std::thread> threads;
+  threads.reserve(WORKERS);
+  for (Worker& worker : workers) {
+    threads.emplace_back([&] { work(worker, size, queue, counts); });
   }
   while (!is_stopping) {
     auto frame = camera.read();
@@ -127,7 +136,7 @@ void serve(const segdeploy::Engine& engine, long frames) {
     queue.push(std::move(*frame));
   }
   queue.close();
-  for (std::thread& worker : workers) worker.join();
+  for (std::thread& thread : threads) thread.join();
   std::printf("read %ld, labelled %ld, dropped %ld, failed %ld\n", counts.read.load(),
               counts.labelled.load(), queue.dropped(), counts.failed.load());
 }

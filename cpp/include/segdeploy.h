@@ -33,7 +33,7 @@ typedef struct {
 } segdeploy_error;
 
 typedef struct {
-  int32_t threads;                 /* of ONNX Runtime; 0: as many as suit the cores */
+  int32_t threads;                 /* of ONNX Runtime, up to 1024; 0: as suits the cores */
   const char* device;              /* "cpu", "cuda:0"; NULL: what the artifact is made for */
   const char* onnxruntime_library; /* file to load; NULL: as the loader finds it */
 } segdeploy_options;

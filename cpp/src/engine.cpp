@@ -56,21 +56,24 @@ struct SessionState {
   std::unique_ptr<Runner> runner;
   Lease lease;
   Mask mask;
-  Batch mask_batch;                  // that it is made for
+  Size mask_size;                    // that it is made for
   std::vector<std::uint8_t> labels;  // of one image, where the caller's have gaps or four bytes
 
-  void prepare_mask(const Batch& batch) {
-    if (batch == mask_batch) return;
+  void prepare_mask(Size size) {
+    if (size == mask_size) return;
+    mask_size = {};  // where memory runs out, the next call begins again
     const auto classes = static_cast<int>(model->facts().classes.names.size());
-    mask = Mask(classes, model->logits_size(batch.size), batch.size);
-    labels.resize(area(batch.size));
-    mask_batch = batch;
+    mask = Mask(classes, model->logits_size(size), size);
+    labels.resize(area(size));
+    mask_size = size;
   }
 };
 
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+constexpr int MAX_THREADS = 1024;  // as in segdeploy/runtime/session.py
 
 double milliseconds(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double, std::milli>(to - from).count();
@@ -100,6 +103,12 @@ std::string device_for(const Artifact& artifact, const std::string& asked) {
                 "run the .onnx graph with --device cuda");
   }
   return device;
+}
+
+void check_options(const RunOptions& options) {
+  if (options.threads >= 0 && options.threads <= MAX_THREADS) return;
+  throw Error("threads: are " + std::to_string(options.threads) + "; wanted 0 to " +
+              std::to_string(MAX_THREADS));
 }
 
 std::shared_ptr<const Model> open_model(Artifact artifact, const RunOptions& options) {
@@ -158,7 +167,7 @@ bool is_plain(const LabelMap& labels) {
 
 // Image `index` of a batch of logits, to where the caller wants its labels.
 void make_labels(SessionState& state, std::size_t index, const LabelMap& to) {
-  const std::size_t floats = state.model->result_elements({1, state.mask_batch.size});
+  const std::size_t floats = state.model->result_elements({1, state.mask_size});
   const auto* logits = static_cast<const float*>(state.runner->result()) + index * floats;
   if (is_plain(to)) {
     state.mask.label(logits, static_cast<std::uint8_t*>(to.data));
@@ -170,7 +179,7 @@ void make_labels(SessionState& state, std::size_t index, const LabelMap& to) {
 
 double copy_out(SessionState& state, const Batch& batch, const LabelMap* labels) {
   const auto begin = Clock::now();
-  if (state.model->facts().mask_on_host) state.prepare_mask(batch);
+  if (state.model->facts().mask_on_host) state.prepare_mask(batch.size);
   const std::size_t pixels = area(batch.size);
   for (std::size_t k = 0; k < static_cast<std::size_t>(batch.count); ++k) {
     if (state.model->facts().mask_on_host) {
@@ -200,6 +209,7 @@ int gpu_number(const std::string& device) {
 }  // namespace detail
 
 Engine Engine::open(const std::filesystem::path& path, const RunOptions& options) {
+  detail::check_options(options);
   return Engine(detail::open_model(detail::read_artifact(path), options));
 }
 
@@ -280,7 +290,7 @@ void Session::enqueue(const void* images, std::size_t count, Size size, void* re
   }
   state_->runner->prepare(batch);
   state_->runner->enqueue(images, batch, state_->runner->result(), stream);
-  state_->prepare_mask(batch);
+  state_->prepare_mask(batch.size);
   const std::size_t pixels = detail::area(size);
   for (std::size_t k = 0; k < count; ++k) {
     detail::make_labels(*state_, k,

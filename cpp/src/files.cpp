@@ -1,5 +1,6 @@
 #include "files.hpp"
 
+#include <exception>
 #include <fstream>
 #include <system_error>
 
@@ -17,7 +18,13 @@ std::string read_file(const std::filesystem::path& path, const std::string& hint
   std::ifstream file(path, std::ios::binary | std::ios::ate);
   const std::streamoff size = file ? static_cast<std::streamoff>(file.tellg()) : -1;
   if (size < 0) throw Error(path.string() + ": cannot be read");
-  std::string bytes(static_cast<std::size_t>(size), '\0');
+  std::string bytes;
+  try {
+    bytes.resize(static_cast<std::size_t>(size));
+  } catch (const std::exception&) {  // there is no such memory, or no string is as long
+    throw Error(path.string() + ": has " + std::to_string(size) +
+                " bytes, more than there is memory");
+  }
   file.seekg(0);
   if (!file.read(bytes.data(), size)) throw Error(path.string() + ": cannot be read");
   return bytes;

@@ -32,9 +32,10 @@ void check_view(const View& view, const std::string& what) {
     throw Error(what + ": is " + size_text(view.height, view.width) + "; wanted 1 to " +
                 std::to_string(MAX_SIDE) + " a side");
   }
-  if (view.stride != 0 && std::abs(view.stride) < row_bytes(view)) {
-    throw Error(what + ": has rows of " + std::to_string(row_bytes(view)) +
-                " bytes and a stride of " + std::to_string(view.stride));
+  const std::ptrdiff_t row = row_bytes(view);  // and not the stride is negated: the least cannot be
+  if (view.stride != 0 && -row < view.stride && view.stride < row) {
+    throw Error(what + ": has rows of " + std::to_string(row) + " bytes and a stride of " +
+                std::to_string(view.stride));
   }
 }
 

@@ -14,14 +14,13 @@ constexpr int MAX_BATCH = 64;
 
 std::size_t area(Size size);  // in pixels
 
+inline bool operator==(Size a, Size b) { return a.height == b.height && a.width == b.width; }
+
 struct Batch {
   int count = 0;
   Size size;
 
-  bool operator==(const Batch& other) const {
-    return count == other.count && size.height == other.size.height &&
-           size.width == other.size.width;
-  }
+  bool operator==(const Batch& other) const { return count == other.count && size == other.size; }
   std::size_t pixels() const;
   std::string text() const;  // of the images: 1x512x1024x3
 };

@@ -1,5 +1,6 @@
 // The caller's memory: rows with gaps, upside down, four channels, BGR; and what is refused.
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "check.hpp"
@@ -57,6 +58,10 @@ void test_refusals() {
   CHECK_EQUAL(refusal(Image{pixels.data(), 2, 2, 1}), "image: has 1 channels; wanted 3 or 4");
   CHECK_EQUAL(refusal(Image{pixels.data(), 2, 2, 3, ColorOrder::rgb, -5}),
               "image: has rows of 6 bytes and a stride of -5");
+  for (const std::ptrdiff_t huge :
+       {std::numeric_limits<std::ptrdiff_t>::min(), std::numeric_limits<std::ptrdiff_t>::max()}) {
+    CHECK_EQUAL(refusal(Image{pixels.data(), 2, 2, 3, ColorOrder::rgb, huge}), "");
+  }
   CHECK_EQUAL(refusal(Image{pixels.data(), 2, 2, 3, static_cast<ColorOrder>(7)}),
               "image: has an unknown colour order; wanted RGB or BGR");
   const Image two[] = {{pixels.data(), 2, 2}, {pixels.data(), 2, 3}};

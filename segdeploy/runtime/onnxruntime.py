@@ -37,6 +37,7 @@ EXACT_INT8 = ("session.x64quantprecision", "1")
 # Its threads wait for the next operator in a busy loop: not behind the last one, where the mask is
 # made on the same cores (3.6 ms alone, 5.1 beside the loop, at 1024x2048).
 NO_IDLE_LOOP = ("session.force_spinning_stop", "1")
+LOAD_FORMAT = "session.load_model_format"  # as is said, not as the bytes look
 VNNI = ("avx512_vnni", "avx_vnni")
 VERSION: str = onnxruntime.__version__
 
@@ -259,6 +260,7 @@ def _options(threads: int, *, optimized: bool) -> Any:
     if not _processor_flags() & set(VNNI):
         options.add_session_config_entry(*EXACT_INT8)
     options.add_session_config_entry(*NO_IDLE_LOOP)
+    options.add_session_config_entry(LOAD_FORMAT, "ORT" if optimized else "ONNX")
     if optimized:
         level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     else:

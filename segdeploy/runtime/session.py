@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from segdeploy.artifacts import Manifest
 from segdeploy.closing import Closing
 from segdeploy.cuda.seam import CudaPackage
+from segdeploy.errors import SegdeployError
 from segdeploy.spec import Device, Images
+
+MAX_THREADS = 1024  # more than any machine has cores; ONNX Runtime starts as many as it is told
 
 
 class Provider(StrEnum):
@@ -26,8 +29,8 @@ class RunOptions:
     """How an engine is loaded and run.
 
     Args:
-        threads: of a CPU runtime, shared by all sessions; 0: one for each physical core that this
-            process may use. PyTorch is left its own choice.
+        threads: of a CPU runtime, up to 1024, shared by all sessions; 0: one for each physical core
+            that this process may use. PyTorch is left its own choice.
         cuda_package: what talks to CUDA for a TensorRT engine.
         cuda_graph: replay the work of a shape that came before; TensorRT with cuda-python only.
         provider: of ONNX Runtime, on a GPU.
@@ -40,6 +43,10 @@ class RunOptions:
     cuda_graph: bool = False
     provider: Provider = Provider.CUDA
     lean_runtime: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threads <= MAX_THREADS:
+            raise SegdeployError(f"threads: are {self.threads}; wanted 0 to {MAX_THREADS}")
 
 
 class Session(Closing, Protocol):

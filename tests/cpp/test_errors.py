@@ -11,7 +11,9 @@ from cpp_build import SIZE, run
 from cpp_refusals import assert_alike, edited, python_refusal, refusal_of, with_metadata
 
 import segdeploy
+from segdeploy.artifacts import sha256_of
 from segdeploy.errors import SegdeployError
+from segdeploy.runtime import RunOptions
 from segdeploy.spec import ClassSet, Method, Output
 
 pytestmark = pytest.mark.xdist_group("cpp")
@@ -80,6 +82,24 @@ def test_weights_in_another_file_are_refused(exported, library, tmp_path):
     path.write_bytes(model.SerializeToString())  # onnx.save would read that file
 
     assert_alike(library, path)
+
+
+def test_a_graph_by_the_name_of_an_engine_is_refused(
+    exported, engine, library, tmp_path, monkeypatch
+):
+    """Its weights in another file, which nobody searched for, would be read."""
+    monkeypatch.chdir(tmp_path)  # where ONNX Runtime looks for files of a graph without a path
+    path = tmp_path / "copy.ort"
+    onnx.save(onnx.load(exported(Method.FCN).path), path, format="protobuf",
+              save_as_external_data=True, location="weights.bin", size_threshold=0)  # fmt: skip
+    data = path.read_bytes()
+    edited(engine, tmp_path, mask="graph", sha256=sha256_of(path))
+    path.write_bytes(data)
+
+    expected, found = python_refusal(path).problem, refusal_of(library, path).problem
+
+    assert found.partition("(")[0] == expected.partition("(")[0]
+    assert "verification failed" in found
 
 
 @pytest.mark.parametrize("data", [b"", b"\x08", b"not an ONNX file", b"\x72\x7f", b"\xff" * 40])
@@ -176,10 +196,14 @@ def test_a_graph_runs_on_the_cpu_alone(exported, library):
     )
 
 
-def test_threads_below_none_are_refused(engine, library):
-    assert refusal_of(library, engine.path, threads=-1).problem == (
-        "threads: are -1; wanted 0 or more"
-    )
+@pytest.mark.parametrize("threads", [-1, 1025, 2**31 - 1])
+def test_threads_that_no_machine_has_are_refused(threads, engine, library):
+    with pytest.raises(SegdeployError) as caught:
+        RunOptions(threads=threads)
+
+    found = refusal_of(library, engine.path, threads=threads).problem
+
+    assert found == caught.value.problem == f"threads: are {threads}; wanted 0 to 1024"
 
 
 @pytest.mark.parametrize("name", ["memory.onnx", "memory.ort"])

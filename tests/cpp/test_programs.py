@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -18,8 +19,9 @@ from cpp_build import ROOT, SIZE, project_version, run
 
 import segdeploy
 from segdeploy.images import overlay, read_image, read_labels, write_png
+from segdeploy.pipeline.engines import build_engine
 from segdeploy.runtime.onnxruntime import VERSION
-from segdeploy.spec import Method, Precision
+from segdeploy.spec import Method, Precision, Runtime
 from segdeploy.version import __version__
 
 pytestmark = pytest.mark.xdist_group("cpp")
@@ -50,12 +52,20 @@ def test_its_own_tests_pass(build):
     assert "100% tests passed" in run("ctest", "--output-on-failure", cwd=build)
 
 
-def segdeploy_run(build, *arguments, **environment):
+def test_memory_that_runs_out_leaves_a_session_in_order(build, exported, tmp_path):
+    graph = exported(Method.FCN, size=None)
+    engine = build_engine(graph, Runtime.ONNXRUNTIME, tmp_path / "any.ort").plan
+
+    run(build / "tests" / "shortage", engine.path, ONNXRUNTIME)
+
+
+def segdeploy_run(build, *arguments, **options):
     return subprocess.run(
         [build / "tools" / "segdeploy-run", *map(str, arguments)],
         capture_output=True,
         text=True,
-        env={**os.environ, "SEGDEPLOY_ONNXRUNTIME": str(ONNXRUNTIME), **environment},
+        env={**os.environ, "SEGDEPLOY_ONNXRUNTIME": str(ONNXRUNTIME)},
+        **options,
     )
 
 
@@ -116,6 +126,21 @@ def test_segdeploy_run_refuses_an_image_of_another_size(build, engine, tmp_path)
 
     assert done.returncode == 1
     assert "an image batch is 1x32x32x3; the engine takes 1x64x96x3" in done.stderr
+
+
+def test_a_file_too_large_for_memory_is_refused(build, tmp_path):
+    path, size = tmp_path / "large.onnx", 64 * 2**30
+    with path.open("wb") as file:
+        file.truncate(size)  # which takes no room on the disk
+    limit = (8 * 2**30,) * 2
+
+    done = segdeploy_run(
+        build, path, "no.png", "-o", tmp_path,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, limit),
+    )  # fmt: skip
+
+    assert done.stderr == f"error: {path}: has {size} bytes, more than there is memory\n"
+    assert done.returncode == 1
 
 
 def test_the_minimal_example_counts_every_pixel(build, engine):

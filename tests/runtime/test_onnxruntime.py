@@ -137,6 +137,15 @@ def test_what_is_no_model_is_refused(tmp_path, graph, content):
         OnnxRuntimeSession(tmp_path / "bad.onnx", graph.manifest)
 
 
+@pytest.mark.parametrize("optimized", [True, False])
+def test_bytes_are_loaded_as_what_they_are_said_to_be(graph, plan, optimized):
+    """A graph taken for an engine would be searched for no weights in other files."""
+    other = graph if optimized else plan
+
+    with pytest.raises(SegdeployError, match="cannot load it"):
+        OnnxRuntimeSession(other.path.read_bytes(), other.manifest, optimized=optimized)
+
+
 def test_threads_change_the_speed_and_not_the_labels(graph, blocks):
     images = blocks(SIZE)
 

@@ -102,7 +102,7 @@ struct LabelMap {
 };
 
 struct RunOptions {
-  int threads = 0;     // of ONNX Runtime, shared by all sessions; 0: as many as suit the cores
+  int threads = 0;     // of ONNX Runtime, up to 1024 for all sessions; 0: as suits the cores
   std::string device;  // "cpu" or "cuda:0"; "": what the artifact is made for
   std::string onnxruntime_library;  // file to load; "": libonnxruntime.so.1, as the loader finds it
 };
@@ -122,8 +122,8 @@ struct SessionState;
 
 // Runs a loaded model, in one thread at a time; it keeps the model alive.
 //
-// Used by two threads at once, or in a forked process, it throws an Error. After the first call of
-// a size, `run` allocates nothing.
+// Used by two threads at once, or in a forked process, it throws an Error. For as many images as in
+// the call before, of the same size, `run` allocates nothing of its own.
 class SEGDEPLOY_API Session {
  public:
   Session(Session&&) noexcept;
