@@ -1,5 +1,6 @@
 """What a result was measured on; imports no heavy package."""
 
+import hashlib
 import os
 import platform
 import re
@@ -175,6 +176,15 @@ def find_checkout(folder: Path = PACKAGE.parent) -> Checkout | None:
 
     commit, changes = ask("rev-parse", "HEAD"), ask("status", "--porcelain", "-uno")
     return None if not commit or changes is None else Checkout(commit, bool(changes))
+
+
+def source_sha256(folder: Path = PACKAGE) -> str:
+    """Of all our modules: a checkout and a wheel of one commit have the same."""
+    digest = hashlib.sha256()
+    for name in sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.py")):
+        content = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        digest.update(f"{name} {content}\n".encode())
+    return digest.hexdigest()
 
 
 def _clock_range() -> tuple[int, int] | None:

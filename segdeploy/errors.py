@@ -35,6 +35,10 @@ class MisfitError(SegdeployError):
     """An engine that does not fit this machine, or is damaged; building it again helps."""
 
 
+class MissingDataError(SegdeployError):
+    """A data set that is not at hand; any other fault of one is no such error."""
+
+
 class BusyError(SegdeployError):
     """More work is waiting than was allowed; a service answers 503 and its caller tries again."""
 

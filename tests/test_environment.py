@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +21,7 @@ from segdeploy.environment import (
     find_checkout,
     gibibytes,
     query_gpus,
+    source_sha256,
 )
 
 TWO_GPUS = "NVIDIA A100-SXM4-80GB, 580.95.05, 8.0, 81920\nNVIDIA GB10, 580.95.05, 12.1, [N/A]\n"
@@ -183,6 +185,18 @@ def test_a_checkout_is_a_commit_and_whether_files_differ(tmp_path: Path) -> None
     assert str(dirty) == f"{clean.commit[:12]} with changes"
     (tmp_path / "inside").mkdir()
     assert find_checkout(tmp_path / "inside") is None  # not our own checkout
+
+
+def test_the_hash_of_the_modules_is_of_their_names_and_contents(tmp_path: Path) -> None:
+    def hash_of(**modules: str) -> str:
+        folder = Path(tempfile.mkdtemp(dir=tmp_path))
+        for name, content in modules.items():
+            (folder / f"{name}.py").write_text(content)
+        (folder / "result.json").write_text(str(folder))
+        return source_sha256(folder)
+
+    assert hash_of(a="1", b="2") == hash_of(b="2", a="1")
+    assert len({hash_of(a="1", b="2"), hash_of(a="2", b="1"), hash_of(a="1"), hash_of(c="1")}) == 4
 
 
 def test_the_range_of_the_clock_is_in_megahertz(

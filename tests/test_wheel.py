@@ -9,6 +9,8 @@ from zipfile import ZipFile
 import pytest
 from cpp_build import HEADERS, ROOT, missing, run
 
+from segdeploy.environment import source_sha256
+
 pytest.importorskip("hatchling", reason="needs hatchling, which makes the wheel")
 pytestmark = pytest.mark.xdist_group("wheel")
 
@@ -38,6 +40,11 @@ def test_every_file_of_a_folder_is_in_it(name, site):
 
     assert packaged == files_of(ROOT / name)
     assert packaged
+
+
+def test_its_modules_have_the_hash_of_the_checkout(site):
+    """A lock fits either."""
+    assert source_sha256(site / "segdeploy") == source_sha256()
 
 
 def test_cmake_builds_the_library_from_where_it_was_installed(site, tmp_path):

@@ -1,5 +1,6 @@
 """One measurement: an artifact, in a process of its own, timed and then scored."""
 
+import math
 import multiprocessing
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -27,7 +28,7 @@ from segdeploy.pipeline.protocol import (
 from segdeploy.pipeline.segment import Opening, open_named
 from segdeploy.pipeline.source import resolve_source
 from segdeploy.runtime import RunOptions, Session
-from segdeploy.spec import CPU, Device, Image, LabelMap, Output, Runtime, Size
+from segdeploy.spec import CPU, RANDOM, Device, Image, LabelMap, Output, Runtime, Size
 from segdeploy.timing import check_timer, peak_memory_bytes
 
 
@@ -43,8 +44,11 @@ class Subject:
 
     @property
     def name(self) -> str:
-        """For people who wait for it."""
-        return f"{self.model}, PyTorch" if self.artifact is None else str(self.artifact)
+        """For people who wait for it; a model may be there twice, with other weights."""
+        if self.artifact is not None:
+            return str(self.artifact)
+        weights = self.checkpoint or ""
+        return f"{self.model} {weights if weights.startswith(RANDOM) else ''}".strip() + ", PyTorch"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +68,13 @@ class BenchOptions:
     shown: tuple[int, ...] = ()  # images of the pictures; none: those that are worst
     labels: Path | None = None  # a folder in which rows keep label maps for those that follow
     store: Store = field(default_factory=Store)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.max_seconds < math.inf:
+            raise SegdeployError(
+                f"seconds = {self.max_seconds}; wanted a finite number above 0",
+                hint="for example --seconds 60",
+            )
 
     def open(self) -> tuple[Dataset, str]:
         """The split that published scores are of."""

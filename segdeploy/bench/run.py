@@ -1,21 +1,23 @@
 """A comparison: build what is asked for, measure each in turn, and report."""
 
+import itertools
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from segdeploy.artifacts import writing
 from segdeploy.bench.live import live_rows
 from segdeploy.bench.measure import BenchOptions, Outcome, Subject, measure
+from segdeploy.bench.outputs import Outputs, check_outputs, keep_rows, write_pages, write_rows
 from segdeploy.bench.pictures import paint
 from segdeploy.cores import default_threads
 from segdeploy.datasets import find_facts
 from segdeploy.environment import describe_environment
-from segdeploy.errors import SegdeployError, needs
-from segdeploy.html.pictures import Picture, write_pictures
+from segdeploy.errors import SegdeployError
+from segdeploy.html.pictures import Picture
+from segdeploy.measurement import Measurement
 from segdeploy.pipeline.calibration import check_unseen, default_calibration, open_calibration
 from segdeploy.pipeline.make import EngineRequest, export_options, make_artifact
 from segdeploy.pipeline.modes import WHOLE, Mode, check_mode
@@ -24,7 +26,6 @@ from segdeploy.pipeline.segment import is_artifact, read_artifact
 from segdeploy.pipeline.source import Source, find_checkpoint, resolve_source
 from segdeploy.recipes import Target, load_model, load_targets, model_names
 from segdeploy.report import Report
-from segdeploy.report_page import markdown_page
 from segdeploy.spec import CPU, Output, Precision, Runtime, Size
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ SPEED_ONLY = "speed-only"  # the calibration set where scores do not matter
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What is compared; `command` and `created` are for the report."""
+    """What is compared."""
 
     subjects: tuple[str, ...] = ()  # models and artifacts; none: the zoo models of the data set
     checkpoint: str | None = None
@@ -43,81 +44,108 @@ class Comparison:
     runtimes: tuple[Runtime, ...] = (Runtime.ONNXRUNTIME, Runtime.PYTORCH)
     calibration: str | None = None
     pytorch: bool = True  # whether each model has a row of it, whatever the runtimes
-    command: str = ""
-    created: str = ""
 
 
-def compare(
-    comparison: Comparison,
-    options: BenchOptions,
-    *,
-    json_path: Path | None = None,
-    report_path: Path | None = None,
-    html_path: Path | None = None,
-) -> Report:
+@dataclass(frozen=True)
+class Run:
+    """A comparison, what it is measured on, and why not more: the note of each of its rows."""
+
+    comparison: Comparison
+    options: BenchOptions
+    lacks: str = ""
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A run and its subjects, which are built, and one outcome after the other."""
+
+    run: Run
+    subjects: tuple[Subject, ...]
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    @property
+    def measurements(self) -> tuple[Measurement, ...]:
+        return tuple(outcome.measurement for outcome in self.outcomes)
+
+
+def compare(comparison: Comparison, options: BenchOptions, outputs: Outputs) -> Report:
     """Build, measure one after the other, and write the report; PyTorch is always in it."""
-    check_page(html_path)
-    has_pages = report_path is not None or html_path is not None
-    report, pictures = gather(comparison, replace(options, pictures=has_pages))
-    write_report(
-        report, pictures, json_path=json_path, report_path=report_path, html_path=html_path
-    )
+    return measure_runs([Run(comparison, options)], outputs)
+
+
+def measure_runs(runs: Sequence[Run], outputs: Outputs) -> Report:
+    """Build everything, measure one after the other, and write what is asked for.
+
+    Raises:
+        SegdeployError: an output cannot be written, or a row cannot be measured; the rows before
+            it are shown and kept.
+    """
+    check_outputs(outputs)
+    environment = describe_environment()  # first, so that the load it shows is that of others
+    planned = [_Measured(run, _plan_subjects(run)) for run in runs]
+    names = [subject.name for part in planned for subject in part.subjects]
+    targets = {n: row for run in runs for n, row in _targets(run.options.mode).items()}
+
+    def report_of(measurements: Iterable[Measurement]) -> Report:
+        return Report(
+            measurements=tuple(measurements),
+            environment=environment,
+            command=outputs.command,
+            created=outputs.created,
+            targets=targets,
+        )
+
+    rows: list[Measurement] = []
+    try:
+        with live_rows(names) as show:
+            for row in _measure_all(planned, has_pictures=outputs.has_pages):
+                rows.append(row)
+                show(row)
+                keep_rows(report_of(rows), outputs)
+    except (SegdeployError, KeyboardInterrupt) as error:
+        if not rows:
+            raise
+        outputs.show(report_of(rows))
+        place = f", kept in {outputs.rows_so_far}" if outputs.rows_so_far else ""
+        kept = f"{len(rows)} of {len(names)} rows were measured before{place}"
+        if isinstance(error, SegdeployError):
+            raise SegdeployError(f"{error.problem}; {kept}", hint=error.hint) from error
+        logger.warning("interrupted; %s", kept)
+        raise
+    report = report_of(rows)
+    outputs.show(report)
+    write_rows(report, outputs)
+    pictures = [_pictures(part, report_of(part.measurements)) for part in planned]
+    write_pages(report, tuple(itertools.chain(*pictures)), outputs)
     return report
 
 
-def check_page(html_path: Path | None) -> None:
-    """Refuse a page that cannot be written, before anything is measured."""
-    if html_path is not None:
-        with needs("matplotlib", "jinja2", extra="report"):
-            from segdeploy.html.page import check_name
-        check_name(html_path)
+def _measure_all(planned: Sequence[_Measured], *, has_pictures: bool) -> Iterator[Measurement]:
+    """Each row as it comes; its outcome is kept with its run."""
+    for part in planned:
+        with TemporaryDirectory(prefix="segdeploy-") as folder:
+            options = replace(
+                part.run.options,
+                threads=default_threads(),
+                pictures=has_pictures,
+                labels=Path(folder),
+            )
+            for subject in part.subjects:
+                found = measure(subject, options)
+                note = "; ".join(filter(None, [found.measurement.note, part.run.lacks]))
+                row = replace(found.measurement, note=note)
+                part.outcomes.append(replace(found, measurement=row))
+                options = replace(options, shown=options.shown or tuple(found.pictures))
+                yield row
 
 
-def gather(comparison: Comparison, options: BenchOptions) -> tuple[Report, tuple[Picture, ...]]:
-    """Build and measure one after the other; the rows, and the pictures that `options` ask for."""
+def _plan_subjects(run: Run) -> tuple[Subject, ...]:
+    """Build all that a run measures; what is named twice is measured once."""
+    comparison, options = run.comparison, run.options
     if not options.speed_only:
         options.open()  # a missing data set is found before anything is built
-    environment = describe_environment()  # first, so that the load it shows is that of others
-    options = replace(options, threads=default_threads())
-    planned = [s for name in _names(comparison, options) for s in _plan(name, comparison, options)]
-    subjects = list(dict.fromkeys(planned))
-    names = [subject.name for subject in subjects]
-    with TemporaryDirectory(prefix="segdeploy-") as folder, live_rows(names) as show:
-        options = replace(options, labels=Path(folder))
-        outcomes: list[Outcome] = []
-        for subject in subjects:
-            outcomes.append(measure(subject, options))
-            show(outcomes[-1].measurement)
-            options = replace(options, shown=options.shown or tuple(outcomes[-1].pictures))
-    report = Report(
-        measurements=tuple(outcome.measurement for outcome in outcomes),
-        environment=environment,
-        command=comparison.command,
-        created=comparison.created,
-        targets=_targets(options.mode),
-    )
-    return report, _pictures(outcomes, options, report)
-
-
-def write_report(
-    report: Report,
-    pictures: tuple[Picture, ...],
-    *,
-    json_path: Path | None = None,
-    report_path: Path | None = None,
-    html_path: Path | None = None,
-) -> None:
-    """Write the rows and the pages that are asked for."""
-    if json_path is not None:
-        _write(json_path, report.to_json())
-    if report_path is not None:
-        paths = write_pictures(pictures, report_path.parent / f"{report_path.stem}-pictures")
-        beside = [path.relative_to(report_path.parent).as_posix() for path in paths]
-        _write(report_path, markdown_page(report, beside))
-    if html_path is not None:
-        from segdeploy.html.page import write_page
-
-        write_page(report, html_path, pictures)
+    names = _names(comparison, options)
+    return tuple(dict.fromkeys(s for name in names for s in _plan(name, comparison, options)))
 
 
 def _targets(mode: Mode) -> dict[str, Target]:
@@ -225,13 +253,6 @@ def _traced_size(options: BenchOptions) -> Size | None:
     return crop if fits else None
 
 
-def _pictures(
-    outcomes: list[Outcome], options: BenchOptions, report: Report
-) -> tuple[Picture, ...]:
-    maps = [outcome.pictures for outcome in outcomes]
-    return paint(maps, options.open()[0], report) if any(maps) else ()
-
-
-def _write(path: Path, text: str) -> None:
-    with writing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+def _pictures(part: _Measured, report: Report) -> tuple[Picture, ...]:
+    maps = [outcome.pictures for outcome in part.outcomes]
+    return paint(maps, part.run.options.open()[0], report) if any(maps) else ()

@@ -24,11 +24,12 @@ from segdeploy.cli.options import (
     parse_list,
     parse_mode,
 )
-from segdeploy.cli.suites import LockedPath, LockPath, SuiteName, bench_suite
+from segdeploy.cli.suites import LockedPath, LockPath, SuiteName, bench_suite, check_unused
 from segdeploy.spec import Precision, Runtime
 
 
 def bench(
+    context: typer.Context,
     subjects: Annotated[
         list[str] | None,
         typer.Argument(metavar="[MODEL|ARTIFACT]...", help="Default: the data set's models."),
@@ -63,36 +64,33 @@ def bench(
 ) -> None:
     """Measure fps and mIoU of the same artifact, beside PyTorch and the reference row."""
     from segdeploy.bench.measure import BenchOptions
+    from segdeploy.bench.outputs import Outputs
     from segdeploy.bench.run import Comparison, compare
     from segdeploy.report_page import terminal_table
 
-    command = " ".join(["segdeploy", *sys.argv[1:]])
-    created = datetime.now(UTC).date().isoformat()
+    outputs = Outputs(
+        json_path=json,
+        report_path=report,
+        html_path=html,
+        lock_path=lock,
+        command=" ".join(["segdeploy", *sys.argv[1:]]),
+        created=datetime.now(UTC).date().isoformat(),
+        show=lambda made: printing.show_table(terminal_table(made)),
+    )
     if suite is not None or lock is not None or locked is not None:
         from segdeploy.bench.suite import SuiteOptions
 
-        chosen = SuiteOptions(
-            data=data,
-            device=device,
-            store=STORE,
-            json_path=json,
-            report_path=report,
-            html_path=html,
-            lock_path=lock,
-            command=command,
-            created=created,
-        )
+        check_unused(context)
+        chosen = SuiteOptions(data=data, device=device, store=STORE, outputs=outputs)
         bench_suite(suite, locked, chosen)
         return
-    made = compare(
+    compare(
         Comparison(
             subjects=tuple(subjects or ()),
             checkpoint=checkpoint,
             precisions=parse_list(precision, Precision, "--precision"),
             runtimes=parse_list(runtime, Runtime, "--runtime"),
             calibration=calibration,
-            command=command,
-            created=created,
         ),
         BenchOptions(
             dataset=dataset,
@@ -105,8 +103,5 @@ def bench(
             mode=parse_mode(mode, crop, stride, tta=tta),
             store=STORE,
         ),
-        json_path=json,
-        report_path=report,
-        html_path=html,
+        outputs,
     )
-    printing.show_table(terminal_table(made))

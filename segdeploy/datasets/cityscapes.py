@@ -11,7 +11,7 @@ from segdeploy.datasets.files import (
     value_table,
 )
 from segdeploy.datasets.sample import DatasetFacts
-from segdeploy.errors import SegdeployError
+from segdeploy.errors import MissingDataError, SegdeployError
 from segdeploy.recipes import MODELS, read_classes
 from segdeploy.spec import IGNORE, Size
 
@@ -40,7 +40,7 @@ def open_cityscapes(data: Path | None, split: str) -> PairedFiles:
     root = dataset_root(FACTS, data)
     images, annotations = root / "leftImg8bit" / split, root / "gtFine" / split
     if not images.is_dir():
-        raise SegdeployError(
+        raise MissingDataError(
             f"{images}: no such folder; wanted one folder per city there", hint=FACTS.source
         )
     cities = sorted(path for path in images.iterdir() if path.is_dir())

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from segdeploy.artifacts import sha256_of
 from segdeploy.datasets.sample import DatasetFacts, Sample
-from segdeploy.errors import SegdeployError
+from segdeploy.errors import MissingDataError, SegdeployError
 from segdeploy.images import list_images, read_image, read_labels
 from segdeploy.spec import IGNORE, ClassSet, Image, Size
 
@@ -106,7 +106,7 @@ def pair_by_name(images: Iterable[Path], annotations: Path) -> tuple[Pair, ...]:
 def images_in(folder: Path, what: str, hint: str) -> list[Path]:
     """The images of a folder, sorted; a missing or empty folder is an error."""
     if not folder.is_dir():
-        raise SegdeployError(f"{folder}: no such folder; wanted {what}", hint=hint)
+        raise MissingDataError(f"{folder}: no such folder; wanted {what}", hint=hint)
     images = list_images(folder)
     if not images:
         raise SegdeployError(f"{folder}: holds no image; wanted {what}", hint=hint)
@@ -116,9 +116,9 @@ def images_in(folder: Path, what: str, hint: str) -> list[Path]:
 def dataset_root(facts: DatasetFacts, data: Path | None) -> Path:
     """The folder of a data set: `data` itself, or one of the usual name below it."""
     if data is None:
-        raise SegdeployError(f"{facts.name}: no data folder was named", hint=facts.source)
+        raise MissingDataError(f"{facts.name}: no data folder was named", hint=facts.source)
     if not data.is_dir():
-        raise SegdeployError(
+        raise MissingDataError(
             f"{data}: no such folder; wanted the data of {facts.name}", hint=facts.source
         )
     below = (data / folder for folder in facts.folders)

@@ -210,3 +210,9 @@ def test_crops_are_timed_on_images_of_the_usual_size(tmp_path):
     row = measure(Subject(artifact=path), options).measurement
 
     assert row.resolution == f"{usual}, slide 40x56 by 40x56"
+
+
+@pytest.mark.parametrize("seconds", [-1.0, 0.0, float("nan"), float("inf")])
+def test_a_time_that_is_none_is_refused_under_its_own_name(seconds):
+    with pytest.raises(SegdeployError, match=f"^seconds = {seconds}; wanted a finite number"):
+        BenchOptions(dataset="demo", max_seconds=seconds)

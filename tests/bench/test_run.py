@@ -10,6 +10,7 @@ import pytest
 from segdeploy.artifacts import Store
 from segdeploy.bench import run
 from segdeploy.bench.measure import BenchOptions, Outcome, Subject
+from segdeploy.bench.outputs import Outputs
 from segdeploy.bench.run import Comparison, compare
 from segdeploy.errors import SegdeployError
 from segdeploy.graph import read_model, save_graph
@@ -58,7 +59,7 @@ def known(exported, tmp_path):
 
 
 def test_an_artifact_comes_after_pytorch_at_its_own_size(measured, options, known):
-    compare(Comparison(subjects=(str(known),)), options)
+    compare(Comparison(subjects=(str(known),)), options, Outputs())
 
     pytorch, artifact = measured
     assert (pytorch.model, pytorch.checkpoint, pytorch.size) == ("fcn", "random:0", Size(64, 96))
@@ -86,6 +87,7 @@ def test_scales_that_were_trained_are_not_calibrated(measured, options, monkeypa
                 runtimes=(Runtime.ONNXRUNTIME,),
             ),
             options,
+            Outputs(),
         )
 
     assert [request.calibration for request in asked] == ["speed-only", None]
@@ -94,14 +96,14 @@ def test_scales_that_were_trained_are_not_calibrated(measured, options, monkeypa
 def test_an_artifact_of_unknown_origin_is_measured_alone(measured, options, exported, caplog):
     graph = exported(Method.FCN)
 
-    compare(Comparison(subjects=(str(graph.path),)), options)
+    compare(Comparison(subjects=(str(graph.path),)), options, Outputs())
 
     assert measured == [Subject(artifact=graph.path)]
     assert "no PyTorch row" in caplog.text
 
 
 def test_what_is_named_twice_is_measured_once(measured, options, known):
-    compare(Comparison(subjects=(str(known), str(known))), options)
+    compare(Comparison(subjects=(str(known), str(known))), options, Outputs())
 
     assert len(measured) == 2
 
@@ -110,14 +112,16 @@ def test_pytorch_can_be_left_out(measured, options, monkeypatch, tmp_path):
     made = SimpleNamespace(path=tmp_path / "made.ort")
     monkeypatch.setattr(run, "make_artifact", lambda *_: made)
 
-    compare(Comparison(subjects=("fcn",), checkpoint="random:0", pytorch=False), options)
+    compare(Comparison(subjects=("fcn",), checkpoint="random:0", pytorch=False), options, Outputs())
 
     assert measured == [Subject(artifact=made.path)]
 
 
 def test_pytorch_alone_needs_nothing_built(measured, options):
     compare(
-        Comparison(subjects=("fcn",), checkpoint="random:0", runtimes=(Runtime.PYTORCH,)), options
+        Comparison(subjects=("fcn",), checkpoint="random:0", runtimes=(Runtime.PYTORCH,)),
+        options,
+        Outputs(),
     )
 
     assert measured == [Subject(model="fcn", checkpoint="random:0")]
@@ -127,24 +131,23 @@ def test_a_missing_data_set_is_found_before_anything_else(measured, options, tmp
     scored = replace(options, dataset="cityscapes", data=tmp_path / "nowhere", speed_only=False)
 
     with pytest.raises(SegdeployError, match="nowhere: no such folder"):
-        compare(Comparison(subjects=("absent.onnx",)), scored)
+        compare(Comparison(subjects=("absent.onnx",)), scored, Outputs())
 
     assert measured == []
 
 
 def test_a_data_set_without_a_model_asks_for_one(measured, options):
     with pytest.raises(SegdeployError, match="no model of the zoo is trained on camvid"):
-        compare(Comparison(), replace(options, dataset="camvid"))
+        compare(Comparison(), replace(options, dataset="camvid"), Outputs())
 
 
 def test_the_report_is_written_where_it_is_asked_to(measured, options, known, tmp_path):
     rows, page = tmp_path / "a" / "rows.json", tmp_path / "b" / "page.md"
 
     report = compare(
-        Comparison(subjects=(str(known),), command="segdeploy bench known.onnx"),
+        Comparison(subjects=(str(known),)),
         options,
-        json_path=rows,
-        report_path=page,
+        Outputs(json_path=rows, report_path=page, command="segdeploy bench known.onnx"),
     )
 
     assert json.loads(rows.read_text())["command"] == report.command
@@ -154,7 +157,7 @@ def test_the_report_is_written_where_it_is_asked_to(measured, options, known, tm
 def test_a_copy_of_an_artifact_is_another_subject(measured, options, known, tmp_path):
     shutil.copy(known, tmp_path / "copy.onnx")
 
-    compare(Comparison(subjects=(str(known), str(tmp_path / "copy.onnx"))), options)
+    compare(Comparison(subjects=(str(known), str(tmp_path / "copy.onnx"))), options, Outputs())
 
     assert [subject.artifact for subject in measured if subject.artifact] == [
         known,
@@ -192,6 +195,7 @@ def test_graphs_are_traced_for_the_sizes_that_the_mode_needs(
     compare(
         Comparison(subjects=("fcn",), checkpoint="random:0"),
         replace(options, dataset=dataset, mode=mode),
+        Outputs(),
     )
 
     assert [(export.size, export.output) for export in traced] == [(size, output)]
@@ -205,6 +209,7 @@ def test_an_artifact_that_the_mode_cannot_use_is_refused_before_anything_is_meas
         compare(
             Comparison(subjects=("fcn", str(known)), checkpoint="random:0", runtimes=()),
             replace(options, mode=Mode(tta=True)),
+            Outputs(),
         )
 
     assert measured == []
@@ -222,8 +227,8 @@ def test_an_artifact_that_the_mode_cannot_use_is_refused_before_anything_is_meas
 def test_a_published_score_stands_beside_rows_of_its_own_mode_only(measured, options, mode, mious):
     compared = Comparison(subjects=("fcn",), checkpoint="random:0", runtimes=())
 
-    report = compare(compared, replace(options, mode=mode))
+    report = compare(compared, replace(options, mode=mode), Outputs())
 
     assert {name: target.miou for name, target in report.targets.items()} == mious
     assert all("fps and resolution of one pass" in t.note for t in report.targets.values())
-    assert compare(compared, options).targets["fcn-cityscapes"].miou == 71.19
+    assert compare(compared, options, Outputs()).targets["fcn-cityscapes"].miou == 71.19
