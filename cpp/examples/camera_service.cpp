@@ -11,10 +11,12 @@
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
+#include <exception>
 #include <mutex>
 #include <optional>
 #include <segdeploy/segdeploy.hpp>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -104,11 +106,47 @@ void work(Worker& worker, segdeploy::Size size, Queue& queue, Counts& counts) {
       segdeploy::Image image{frame->bgr.data(), size.height, size.width};
       image.order = segdeploy::ColorOrder::bgr;
       worker.session.run(image, {worker.labels.data(), size.height, size.width});
-      ++counts.labelled;  // here the labels go to whoever wants them
-    } catch (const segdeploy::Error& error) {
-      std::fprintf(stderr, "frame %ld: %s\n", frame->number, error.to_lines().c_str());
+      ++counts.labelled;                     // here the labels go to whoever wants them
+    } catch (const std::exception& error) {  // memory that ran out, too
+      std::fprintf(stderr, "frame %ld: %s\n", frame->number, error.what());
       ++counts.failed;
     }
+  }
+}
+
+// However the camera ends, and be it by an exception: what is queued is still done.
+class Threads {
+ public:
+  explicit Threads(Queue& queue) : queue_(queue) {}
+  Threads(const Threads&) = delete;
+  Threads& operator=(const Threads&) = delete;
+
+  ~Threads() {
+    queue_.close();
+    for (std::thread& thread : threads_) thread.join();
+  }
+
+  template <typename Work>
+  void start(Work work) {
+    threads_.emplace_back(std::move(work));
+  }
+
+ private:
+  Queue& queue_;
+  std::vector<std::thread> threads_;
+};
+
+void label_all(Camera& camera, std::vector<Worker>& workers, segdeploy::Size size, Queue& queue,
+               Counts& counts) {
+  Threads threads(queue);
+  for (Worker& worker : workers) {
+    threads.start([&, size] { work(worker, size, queue, counts); });
+  }
+  while (!is_stopping) {
+    auto frame = camera.read();
+    if (!frame) break;
+    ++counts.read;
+    queue.push(std::move(*frame));
   }
 }
 
@@ -124,19 +162,7 @@ void serve(const segdeploy::Engine& engine, long frames) {
   while (workers.size() < WORKERS) {
     workers.push_back({engine.session(), std::vector<std::uint8_t>(pixels)});
   }
-  std::vector<std::thread> threads;
-  threads.reserve(WORKERS);
-  for (Worker& worker : workers) {
-    threads.emplace_back([&] { work(worker, size, queue, counts); });
-  }
-  while (!is_stopping) {
-    auto frame = camera.read();
-    if (!frame) break;
-    ++counts.read;
-    queue.push(std::move(*frame));
-  }
-  queue.close();
-  for (std::thread& thread : threads) thread.join();
+  label_all(camera, workers, size, queue, counts);
   std::printf("read %ld, labelled %ld, dropped %ld, failed %ld\n", counts.read.load(),
               counts.labelled.load(), queue.dropped(), counts.failed.load());
 }
@@ -153,5 +179,8 @@ int main(int count, char** arguments) try {
   serve(engine, count > 3 ? std::strtol(arguments[3], nullptr, 10) : -1);  // -1: without end
 } catch (const segdeploy::Error& error) {
   std::fprintf(stderr, "%s\n", error.to_lines().c_str());
+  return 1;
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "error: %s\n", error.what());
   return 1;
 }

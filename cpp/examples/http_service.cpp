@@ -5,21 +5,26 @@
 // A few sessions serve all connections: where all are busy the answer is 503, and the caller tries
 // again. Built where cpp-httplib is found. It listens to this machine alone.
 #include <httplib.h>
+#include <pthread.h>
 
+#include <atomic>
+#include <charconv>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
-#include <cstdlib>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <segdeploy/segdeploy.hpp>
 #include <string>
+#include <string_view>
+#include <thread>
 #include <vector>
 
 namespace {
 
 constexpr int SESSIONS = 2;
-httplib::Server* stopped_by_signal = nullptr;
 
 class Pool {
  public:
@@ -73,9 +78,71 @@ void segment(Pool& pool, segdeploy::Size size, const httplib::Request& request,
   }
 }
 
+// The signals that stop it. Held back in every thread, and one fetches them: a handler may call
+// next to nothing, and what comes before the server listens would be lost.
+sigset_t stopping() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGTERM);
+  return signals;
+}
+
+class Stopper {
+ public:
+  explicit Stopper(httplib::Server& server) : thread_([&] { wait(server); }) {}
+  Stopper(const Stopper&) = delete;
+  Stopper& operator=(const Stopper&) = delete;
+
+  ~Stopper() {  // the server is done, whether by a signal or not
+    is_done_ = true;
+    pthread_kill(thread_.native_handle(), SIGTERM);
+    thread_.join();
+  }
+
+ private:
+  void wait(httplib::Server& server) {
+    const sigset_t signals = stopping();
+    int signal = 0;
+    sigwait(&signals, &signal);
+    while (!server.is_running() && !is_done_) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    server.stop();
+  }
+
+  std::atomic<bool> is_done_{false};
+  std::thread thread_;
+};
+
+int port_of(std::string_view text) {
+  int port = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
+  if (error != std::errc{} || end != text.data() + text.size() || port < 1 || port > 65535) {
+    throw segdeploy::Error("port " + std::string(text) + "; wanted 1 to 65535");
+  }
+  return port;
+}
+
+void listen(httplib::Server& server, int port) {
+  // Without this cpp-httplib shares the port with another service that listens to it.
+  server.set_socket_options([](socket_t socket) {
+    const int yes = 1;  // a port that was left a moment ago is free
+    setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+  });
+  if (!server.bind_to_port("127.0.0.1", port)) {
+    throw segdeploy::Error("port " + std::to_string(port) + " cannot be listened to");
+  }
+  const Stopper stopper(server);
+  server.listen_after_bind();
+}
+
 }  // namespace
 
 int main(int count, char** arguments) try {
+  const sigset_t signals = stopping();
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // before there are threads, which inherit it
+  const int port = port_of(count > 3 ? arguments[3] : "8080");
   segdeploy::RunOptions options;
   options.threads = 1;
   if (count > 2) options.onnxruntime_library = arguments[2];
@@ -91,14 +158,11 @@ int main(int count, char** arguments) try {
   server.Get("/health", [](const httplib::Request&, httplib::Response& response) {
     response.set_content("ready\n", "text/plain");
   });
-  stopped_by_signal = &server;
-  std::signal(SIGINT, [](int) { stopped_by_signal->stop(); });
-  std::signal(SIGTERM, [](int) { stopped_by_signal->stop(); });
-  const long port = count > 3 ? std::strtol(arguments[3], nullptr, 10) : 8080;
-  if (!server.listen("127.0.0.1", static_cast<int>(port))) {
-    throw segdeploy::Error("port " + std::to_string(port) + " cannot be listened to");
-  }
+  listen(server, port);
 } catch (const segdeploy::Error& error) {
   std::fprintf(stderr, "%s\n", error.to_lines().c_str());
+  return 1;
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "error: %s\n", error.what());
   return 1;
 }

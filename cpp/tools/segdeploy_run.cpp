@@ -21,6 +21,7 @@ constexpr const char* USAGE =
     "variable SEGDEPLOY_ONNXRUNTIME.\n";
 
 struct WrongUsage : std::exception {};
+struct HelpWanted : std::exception {};
 
 struct Request {
   std::string artifact;
@@ -55,6 +56,8 @@ Request parse(const std::vector<std::string>& arguments) {
       request.options.threads = number(value());
     else if (word == "--device")
       request.options.device = value();
+    else if (word == "--help" || word == "-h")
+      throw HelpWanted();
     else if (word.size() > 1 && word[0] == '-')
       throw WrongUsage();
     else
@@ -104,21 +107,38 @@ void segment(segdeploy::Session& session, const Request& request, const fs::path
   if (!request.has_overlay) return;
   std::vector<std::uint8_t> painted(picture.rgb.size());
   segdeploy::overlay(picture.view(), map, session.manifest().classes, painted.data());
-  pictures::write(place_of(request, image, "-overlay.png"), painted, size, 3);
+  const fs::path painting = place_of(request, image, "-overlay.png");
+  pictures::write(painting, painted, size, 3);
+  std::printf("%s\n", painting.c_str());
 }
 
-void run(const Request& request) {
+// Where an image fails the others are done all the same. Returns how many failed.
+std::size_t run(const Request& request) {
   check_places(request);
   const auto engine = segdeploy::Engine::open(request.artifact, request.options);
   auto session = engine.session();
-  for (const fs::path& image : request.images) segment(session, request, image);
+  std::size_t failed = 0;
+  for (const fs::path& image : request.images) {
+    try {
+      segment(session, request, image);
+    } catch (const segdeploy::Error& error) {
+      std::fprintf(stderr, "%s\n", error.to_lines().c_str());
+      ++failed;
+    }
+  }
+  if (failed != 0 && failed != request.images.size()) {
+    std::fprintf(stderr, "%zu of %zu images failed\n", failed, request.images.size());
+  }
+  return failed;
 }
 
 }  // namespace
 
 int main(int count, char** arguments) {
   try {
-    run(parse({arguments + 1, arguments + count}));
+    return run(parse({arguments + 1, arguments + count})) == 0 ? 0 : 1;
+  } catch (const HelpWanted&) {
+    std::fputs(USAGE, stdout);
     return 0;
   } catch (const WrongUsage&) {
     std::fputs(USAGE, stderr);

@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,6 +47,22 @@ def build(pytestconfig: pytest.Config) -> Path:
 @pytest.fixture(scope="session")
 def library(build: Path) -> Library:
     return Library(build / "libsegdeploy.so", ONNXRUNTIME)
+
+
+@pytest.fixture(scope="session")
+def segdeploy_run(build: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Called with the arguments of the program, and options of `subprocess.run`."""
+
+    def call(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [build / "tools" / "segdeploy-run", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "SEGDEPLOY_ONNXRUNTIME": str(ONNXRUNTIME)},
+            **options,
+        )
+
+    return call
 
 
 @pytest.fixture(scope="session")
