@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from segdeploy.spec import Image, LabelMap, Normalization
 
 Floats = NDArray[np.float64]
+Scores = NDArray[np.float32]
 Bytes = NDArray[np.uint8]  # an image (H, W, 3) or a label map (H, W)
 
 NAMED = 0.5  # of the disagreement: a cause that explains less is not named
@@ -22,6 +23,7 @@ NAMED_CLASSES = 0.8
 # 98.86 to 99.53 % equal labels), or it was another fault.
 SOUND_INT8 = 0.985
 LEAST_GAIN = 5e-4  # of the pixels: less is noise of the rounding
+SEEN = 1e-3  # of what a first layer makes of colours: a border that shows less is not padded
 LISTED = 3  # classes in a phrase
 
 
@@ -40,6 +42,7 @@ class Cause(StrEnum):
     OVERFLOW = "fp16 overflow"
     HALF = "rounding to fp16"
     SCALE = "one scale"
+    BIAS = "logits of one class"
     CHECKPOINT = "other checkpoint"
 
 
@@ -165,6 +168,20 @@ def _moved_classes(moved: Sequence[int], match: NDArray[np.intp], names: Sequenc
     return shown + (f" and {len(moved) - LISTED} more classes renamed" if moved[LISTED:] else "")
 
 
+def class_offset(reference: Scores, other: Scores) -> tuple[int, float]:
+    """The class whose logits are moved most, and by how much they must be raised.
+
+    Args:
+        reference: (C, h, w) logits.
+        other: the same of the other artifact.
+    """
+    difference = (reference.astype(np.float64) - other).reshape(len(other), -1)
+    offsets = np.median(difference, axis=1)
+    offsets -= np.median(offsets)  # what moves all classes alike changes no label
+    worst = int(np.abs(offsets).argmax())
+    return worst, float(offsets[worst])
+
+
 # Images and label maps, turned and moved
 
 
@@ -227,7 +244,7 @@ def step_words(step: tuple[int, int]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class ColorResponse:
-    """What a first convolution, which is linear, makes of flat images."""
+    """What a first convolution, which is linear, makes of flat images, or what borders lack."""
 
     black: Floats  # (C,)
     slope: Floats  # (C, 3), per step of 255 of red, green and blue
@@ -253,6 +270,32 @@ def fit_normalization(
     if not (np.isfinite(mean).all() and np.isfinite(deviation).all()):
         return None
     return Normalization(_triple(mean), _triple(deviation))
+
+
+def mean_by_padding(
+    inside: ColorResponse, lacking: ColorResponse
+) -> tuple[float, float, float] | None:
+    """What is subtracted before zeros are padded: at the mean, a flat image shows no border.
+
+    Int8 moves channels, which cancels between the inside and a border, and stretches them, which is
+    divided out. So they need not be fitted to another graph's.
+
+    Args:
+        inside: (C,), where no padding is seen.
+        lacking: the same less the response at each of several borders, (borders x C,).
+
+    Returns:
+        None where the layer shows no border: it pads nothing, or not zeros.
+    """
+    stretch = np.maximum(np.linalg.norm(inside.slope, axis=1), 1e-30)
+    stretch = np.tile(stretch, len(lacking.black) // len(stretch))
+    slope, black = lacking.slope / stretch[:, None], lacking.black / stretch
+    if not (np.isfinite(slope).all() and np.isfinite(black).all()):
+        return None
+    if np.linalg.svd(slope, compute_uv=False)[-1] < SEEN:
+        return None
+    mean: Floats = -np.linalg.lstsq(slope, black)[0]
+    return _triple(mean)
 
 
 def usual_mistakes(own: Normalization) -> dict[str, Normalization]:

@@ -18,6 +18,7 @@ from segdeploy.markdown import code, escape, table
 from segdeploy.spec import ClassSet, Image, LabelMap
 
 NONE = "-"
+ABSENT = "absent"  # a class that only the other predicts
 PAGE = "diff.md"  # in a folder
 DIFFERENT = np.array((255, 0, 0), np.uint8)
 DIM = 3  # by which the picture is darkened where both agree
@@ -80,6 +81,7 @@ def to_json(difference: Difference) -> dict[str, Any]:
         "sentence": difference.sentence,
         "cause": cause.cause if cause else None,
         "first_layer_that_departs": departs.name if departs else None,
+        "class_changes": [{**asdict(c), "points": c.points} for c in difference.class_changes],
         "attempts": [
             {**asdict(a), "explained": a.explained, "named": a.is_named}
             for a in difference.attempts
@@ -160,11 +162,14 @@ def decibel_words(ratio_db: float) -> str:
 def _class_table(difference: Difference) -> str:
     before, after, between = difference.before, difference.after, difference.between
     rows = []
-    for name, change in difference.class_changes.items():
+    for change in difference.class_changes:
+        name = change.name
         scores = [before.per_class.get(name) if before else None]
         scores += [after.per_class.get(name) if after else None]
         cells = [_number(score) for score in (*scores, between.per_class.get(name))]
-        shown = f"{change:+.2f}" if before else NONE
+        shown = f"{change.points:+.2f}" if before else NONE
+        if change.before is None:
+            cells[0], shown = ABSENT, NONE
         rows.append([escape(name), cells[0], cells[1], shown, cells[2]])
     header = ["Class", "Reference", "Other", "Change", "Other against reference"]
     return table(header, rows)

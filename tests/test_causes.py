@@ -9,10 +9,12 @@ from segdeploy.causes import (
     Attempt,
     Cause,
     ColorResponse,
+    class_offset,
     fit_normalization,
     is_close,
     likely,
     match_classes,
+    mean_by_padding,
     moved_image,
     overlap,
     percent,
@@ -191,3 +193,44 @@ def test_another_layer_shows_none():
         fit_normalization(Normalization(), own, first_layer(Normalization(), -weights, bias))
         is None
     )
+
+
+CORNERS = (0.6, 0.3)  # of the weights: what two borders lack
+
+
+def padded(normalization: Normalization, seed: int) -> tuple[ColorResponse, ColorResponse]:
+    """A first layer that pads zeros, its channels stretched and moved; inside, and what lacks."""
+    dice = np.random.default_rng(seed)
+    weights, bias = dice.normal(size=(16, 3)), dice.normal(size=16)
+    stretch, step = 10 ** dice.uniform(-3, 3, 16), dice.normal(size=16)
+    inside = first_layer(normalization, weights * stretch[:, None], bias * stretch + step)
+    parts = [first_layer(normalization, part * weights * stretch[:, None], 0) for part in CORNERS]
+    lacking = (np.concatenate([getattr(p, name) for p in parts]) for name in ("black", "slope"))
+    return inside, ColorResponse(*lacking)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_border_shows_the_mean_through_stretched_and_moved_channels(seed):
+    mean = tuple(np.random.default_rng(seed).uniform(0, 255, 3))
+
+    found = mean_by_padding(*padded(Normalization(mean), seed))
+
+    assert found == pytest.approx(mean)
+
+
+def test_a_layer_that_pads_nothing_shows_no_mean():
+    inside, lacking = padded(Normalization(), 0)
+    without = ColorResponse(0 * lacking.black, 1e-7 * lacking.slope)
+
+    assert mean_by_padding(inside, without) is None
+    assert mean_by_padding(inside, ColorResponse(lacking.black * np.nan, lacking.slope)) is None
+
+
+def test_the_class_whose_logits_are_moved_is_found_whatever_moves_all():
+    logits = np.random.default_rng(0).normal(size=(4, 8, 9)).astype(np.float32)
+    other = logits + 2  # of all classes alike, which changes no label
+    other[1] -= 5
+
+    index, offset = class_offset(logits, other)
+
+    assert (NAMES[index], offset) == ("car", pytest.approx(5, abs=1e-5))

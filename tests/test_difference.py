@@ -8,6 +8,7 @@ import pytest
 from segdeploy.accuracy import Score
 from segdeploy.causes import Attempt, Cause, Fact
 from segdeploy.difference import (
+    ClassChange,
     Difference,
     ImageMatch,
     LayerNoise,
@@ -107,14 +108,24 @@ def difference(agreement: float, **fields) -> Difference:
             "images": (ImageMatch("0", agreement),),
             "precision": Precision.INT8,
             "agreement": agreement,
-            "between": Score(90, {"road": 80.0, "car": 95.0}),
+            "between": Score(90, {"road": 88.0, "car": 95.0}),
+            "pixels": {"road": 900, "car": 100},
             **fields,
         }
     )
 
 
+def scored(car: float, miou: float) -> dict[str, Score]:
+    """With ground truth, where the other artifact has this IoU of cars."""
+    return {
+        "before": Score(80.0, {"road": 90.0, "car": 70.0}),
+        "after": Score(miou, {"road": 90.0, "car": car}),
+    }
+
+
 SWAPPED = Attempt(Cause.CHANNELS, "the channels of the image swapped", 0.612, 0.9998, 4)
 OTHER = Fact(Cause.CHECKPOINT, "b.onnx was made of other.pth")
+PREDICTED = {"road": 1000, "car": 0, "bus": 0}
 OVERFLOW = Fact(Cause.OVERFLOW, "values of a layer are not finite")
 
 
@@ -146,6 +157,27 @@ OVERFLOW = Fact(Cause.OVERFLOW, "values of a layer are not finite")
             "Unexplained: a.onnx and b.onnx agree on 60.00 % of the pixels, and none of 0 causes "
             "that were undone explains it. The first layer that departs is stem (9.0 dB).",
         ),
+        (
+            difference(0.99, **scored(car=69.0, miou=79.5), logits_sqnr_db=33.0),
+            "Nothing is wrong: a.onnx and b.onnx agree on 99.00 % of the pixels, "
+            "and int8 usually leaves 98.50 % or more.",
+        ),
+        (
+            difference(0.99, **scored(car=9.9, miou=49.95), layers=(layer("stem", 30.0),)),
+            "Unexplained: a.onnx and b.onnx agree on 99.00 % of the pixels, car lost 60.1 points "
+            "of IoU (mIoU -30.05), and none of 0 causes that were undone explains it. No layer "
+            "departs: look behind the last convolution.",
+        ),
+        (
+            difference(0.99, between=Score(70, {"road": 99.0, "car": 41.0})),
+            "Unexplained: a.onnx and b.onnx agree on 99.00 % of the pixels, car has an IoU of 41.0 "
+            "with the labels of a.onnx, and none of 0 causes that were undone explains it.",
+        ),
+        (
+            difference(0.99, logits_sqnr_db=-17.1),
+            "Little is wrong: a.onnx and b.onnx agree on 99.00 % of the pixels, and int8 usually "
+            "leaves 98.50 % or more. The logits have -17.1 dB.",
+        ),
     ],
 )
 def test_the_sentence_says_what_was_found(found, sentence):
@@ -157,10 +189,63 @@ def test_a_fact_is_no_cause_where_nothing_is_lost_unless_values_are_infinite():
     assert difference(0.99, facts=(OTHER, OVERFLOW)).likely is OVERFLOW
 
 
+def test_a_fact_is_a_cause_where_a_class_is_lost():
+    assert difference(0.99, **scored(car=9.9, miou=49.95), facts=(OTHER,)).likely is OTHER
+
+
+def test_a_class_is_lost_that_the_reference_had_wrong_too():
+    found = difference(
+        0.99, **scored(car=69.9, miou=79.95), between=Score(50, {"road": 99.0, "car": 0.0})
+    )
+
+    assert ", car has an IoU of 0.0 with the labels of a.onnx, " in found.sentence
+
+
+def test_a_few_pixels_of_the_reference_say_nothing():
+    found = difference(
+        0.9999,
+        between=Score(60, {"road": 100.0, "car": 20.0}),
+        pixels={"road": 99_990, "car": 10},
+    )
+
+    assert found.sentence.startswith("Nothing is wrong: ")
+
+
+def test_a_class_that_only_the_other_predicts_comes_first():
+    names = ("road", "car", "bus")
+    truth = dict(zip(names, (90.0, 70.0, None), strict=True))
+    made = dict(zip(names, (85.0, 70.0, 0.0), strict=True))
+
+    found = difference(
+        0.99,
+        before=Score(80.0, truth),
+        after=Score(51.67, made),
+        pixels=dict(zip(names, (900, 100, 0), strict=True)),
+    )
+
+    assert found.class_changes[0] == ClassChange("bus", None, 0.0)
+    assert [str(change) for change in found.class_changes] == [
+        "bus absent -> 0.00",
+        "road -5.00",
+        "car +0.00",
+    ]
+    assert ", only b.onnx predicts bus, road lost 5.0 points of IoU (mIoU -28.33)," in (
+        found.sentence
+    )
+
+
+def test_a_class_that_nobody_predicts_is_not_told():
+    found = difference(
+        0.9, between=Score(50, {"road": 90.0, "car": 0.0, "bus": None}), pixels=PREDICTED
+    )
+
+    assert found.class_changes == (ClassChange("car", None, 0.0), ClassChange("road", 100.0, 90.0))
+
+
 def test_classes_that_lose_most_come_first():
     scores = Score(50, {"road": 60.0, "car": 70.0}), Score(50, {"road": 61.0, "car": 40.0})
 
     with_truth = difference(0.9, before=scores[0], after=scores[1])
 
-    assert list(with_truth.class_changes.items()) == [("car", -30.0), ("road", 1.0)]
-    assert difference(0.9).class_changes == {"road": -20.0, "car": -5.0}
+    assert list(map(str, with_truth.class_changes)) == ["car -30.00", "road +1.00"]
+    assert list(map(str, difference(0.9).class_changes)) == ["road -12.00", "car -5.00"]

@@ -22,9 +22,10 @@ FOUND = Difference(
     images=(ImageMatch("0", 0.9), ImageMatch("1", 0.5)),
     precision=Precision.FP32,
     agreement=0.7,
-    between=Score(60.0, {"class 0": 60.0, "class 1": None}),
+    between=Score(30.0, {"class 0": 60.0, "class 1": 0.0}),
+    pixels={"class 0": 1200, "class 1": 0},
     before=Score(80.0, {"class 0": 80.0, "class 1": None}),
-    after=Score(55.0, {"class 0": 55.0, "class 1": 3.0}),
+    after=Score(27.5, {"class 0": 55.0, "class 1": 0.0}),
     logits_sqnr_db=math.inf,
     layers=(LayerNoise("stem", "x", "y", math.inf), LayerNoise("head", "x", "y", 7.25, 2)),
     attempts=(Attempt(Cause.CHANNELS, "the channels swapped", 0.7, 1.0, 2),),
@@ -48,7 +49,8 @@ def test_the_page_lies_beside_its_pictures_and_numbers(tmp_path, picture):
     assert page == tmp_path / "made" / "diff.md"
     assert "**Swapped channels: with the channels swapped, 100.00 %" in text
     assert "# a\\|b.onnx and c.onnx" in text
-    assert "| class 0 | 80.00 | 55.00 | -25.00 | 60.00 |" in text
+    lost = "| class 1 | absent | 0.00 | - | 0.00 |"  # only the other predicts it: it comes first
+    assert f"{lost}\n| class 0 | 80.00 | 55.00 | -25.00 | 60.00 |" in text
     assert "| `stem` | equal | - |" in text
     assert "| `head` departs | 7.2 dB | 2 |" in text
     assert "Not tried: one scale" in text
@@ -83,4 +85,8 @@ def test_json_has_everything_and_is_strict():
     assert found["first_layer_that_departs"] == "head"
     assert found["layers"][0]["sqnr_db"] is None
     assert found["attempts"][0]["explained"] == 1
+    assert found["class_changes"] == [
+        {"name": "class 1", "before": None, "after": 0.0, "points": 0.0},
+        {"name": "class 0", "before": 80.0, "after": 55.0, "points": -25.0},
+    ]
     assert found["sentence"] == FOUND.sentence

@@ -70,9 +70,9 @@ def _show(difference: "Difference") -> None:
 
     print(difference.sentence)
     changes = [
-        f"{name} {change:+.2f}"
-        for name, change in difference.class_changes.items()
-        if abs(change) >= LEAST
+        str(change)
+        for change in difference.class_changes
+        if change.before is None or abs(change.points) >= LEAST
     ]
     worst = sorted(difference.images, key=lambda match: match.agreement)[:SHOWN]
     facts = {

@@ -160,6 +160,7 @@ def _difference(
         precision=max(reference.manifest.precision, other.manifest.precision, key=COARSENESS.index),
         agreement=float(np.trace(tally.counts) / tally.counts.sum()),
         between=score_of(tally.counts, names),
+        pixels=dict(zip(names, tally.counts.sum(axis=1).tolist(), strict=False)),
         before=_score(tally.before, reference.manifest.classes),
         after=_score(tally.after, reference.manifest.classes),
         logits_sqnr_db=decibels(tally.signal, tally.noise) if tally.has_logits else None,

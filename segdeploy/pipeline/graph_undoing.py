@@ -10,8 +10,10 @@ from segdeploy.causes import (
     Attempt,
     Cause,
     ColorResponse,
+    Floats,
     fit_normalization,
     is_close,
+    mean_by_padding,
     normalization_words,
     pixels_as_if,
     swapped_behind,
@@ -25,6 +27,7 @@ from segdeploy.spec import LabelMap, Normalization, Precision, Size
 Measure = Callable[[Cause, str, Callable[[Kept], tuple[LabelMap, LabelMap]]], Attempt]
 
 FLAT = 128  # of 255: the colours that a first convolution is probed with
+PADDED = 2  # rows and columns of its map that may see padding: a kernel of 7 with stride 2
 
 
 class GraphUndoing:
@@ -50,7 +53,9 @@ class GraphUndoing:
     def _graph(self, what: str) -> Layered | None:
         """Of the other, to be repaired."""
         if self._other.graph is None:
-            self.untried.append(f"{what}: {self._other.name} has no graph beside it")
+            self.untried.append(
+                f"{what}: {self._other.name} has no graph beside it; put the graph beside it"
+            )
         return self._other.graph
 
     def try_half(self, layers: Sequence[LayerNoise], not_finite: int) -> Iterator[Attempt]:
@@ -101,7 +106,7 @@ class GraphUndoing:
         if stated != own:
             found[normalization_words(stated)] = stated
         shown = self._first_layer(own)
-        if shown is not None:
+        if shown is not None and not is_close(shown, own):
             found[normalization_words(shown)] = shown
         usual = usual_mistakes(own)
         for what, other in found.items():
@@ -110,23 +115,34 @@ class GraphUndoing:
         return usual
 
     def _first_layer(self, own: Normalization) -> Normalization | None:
+        """What the other's first convolution shows; of int8, whose channels are stretched, a mean.
+
+        The deviation is the reference's then.
+        """
         from segdeploy.layer_pairs import pair_layers
 
-        reference, other = self._reference.graph, self._other.graph
+        what = f"{Cause.MEAN} that is not usual"
+        reference, other = self._reference.graph, self._graph(what)
         if reference is None or other is None:
             return None
-        if Precision.INT8 in (reference.manifest.precision, other.manifest.precision):
-            return None  # its channels are stretched
         first = next(iter(pair_layers(reference.model, other.model)), None)
         if first is None:
+            self.untried.append(f"{what}: no first layer could be compared")
             return None
-        return fit_normalization(
-            own,
-            self._color_response(reference, first.reference),
-            self._color_response(other, first.other),
-        )
+        inside, lacking = self._color_responses(other, first.other)
+        if Precision.INT8 not in (reference.manifest.precision, other.manifest.precision):
+            wanted, _ = self._color_responses(reference, first.reference)
+            return fit_normalization(own, wanted, inside)
+        mean = mean_by_padding(inside, lacking)
+        if mean is None:
+            self.untried.append(f"{what}: the first layer of {self._other.name} shows no padding")
+            return None
+        return Normalization(mean, own.std)
 
-    def _color_response(self, layered: Layered, tensor: str) -> ColorResponse:
+    def _color_responses(
+        self, layered: Layered, tensor: str
+    ) -> tuple[ColorResponse, ColorResponse]:
+        """Of a first convolution inside (C,), and what top and left border lack of it (2C,)."""
         from segdeploy.graph import up_to
         from segdeploy.pipeline.calibration import graph_batch
 
@@ -136,15 +152,17 @@ class GraphUndoing:
         part = up_to(layered.model, [tensor]).SerializeToString()
         with OnnxRuntimeSession(part, layered.manifest) as session:
 
-            def answer(color: NDArray[np.uint8]) -> NDArray[np.float64]:
+            def answer(color: NDArray[np.uint8]) -> tuple[Floats, Floats]:
                 flat = np.broadcast_to(color, (*size, 3))
                 found = session.outputs(graph_batch(layered.manifest, flat))[tensor][0]
-                inner = found[:, 1:-1, 1:-1]  # no padding
-                return np.asarray(inner.mean(axis=(1, 2), dtype=np.float64))
+                inner = found[:, PADDED:-PADDED, PADDED:-PADDED].mean(axis=(1, 2), dtype=np.float64)
+                top = found[:, 0, PADDED:-PADDED].mean(axis=1, dtype=np.float64)
+                left = found[:, PADDED:-PADDED, 0].mean(axis=1, dtype=np.float64)
+                return inner, np.concatenate([inner - top, inner - left])
 
-            black = answer(np.zeros(3, np.uint8))
-            colors = [answer(FLAT * color) for color in np.eye(3, dtype=np.uint8)]
-        return ColorResponse(black, np.stack([c - black for c in colors], axis=1) / FLAT)
+            colors = (np.zeros(3, np.uint8), *(FLAT * color for color in np.eye(3, dtype=np.uint8)))
+            inside, lacking = zip(*map(answer, colors), strict=True)
+        return _color_response(*inside), _color_response(*lacking)
 
     def try_resizes(self) -> Iterator[Attempt]:
         """Resize the maps of the other as the reference does."""
@@ -174,6 +192,10 @@ class GraphUndoing:
         )
         what = f"the reference's weights in {where}"
         yield self.repaired(Cause.CHECKPOINT, what, Layered(repaired, graph.manifest))
+
+
+def _color_response(black: Floats, *colors: Floats) -> ColorResponse:
+    return ColorResponse(black, np.stack([color - black for color in colors], axis=1) / FLAT)
 
 
 def _run(run: Run, kept: Kept) -> LabelMap:

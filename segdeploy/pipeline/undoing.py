@@ -18,6 +18,7 @@ from segdeploy.causes import (
     Attempt,
     Cause,
     Fact,
+    class_offset,
     equal_share,
     moved_image,
     overlap,
@@ -28,6 +29,7 @@ from segdeploy.causes import (
 from segdeploy.difference import ALIKE, LayerNoise
 from segdeploy.images import resize, resize_labels
 from segdeploy.pipeline.graph_undoing import GraphUndoing
+from segdeploy.pipeline.modes import best_labels
 from segdeploy.pipeline.remasking import Resizing, remask
 from segdeploy.pipeline.scale_undoing import ScaleUndoing
 from segdeploy.pipeline.sides import Kept, Side
@@ -112,6 +114,7 @@ class Undoing:
         yield from graphs.try_resizes()
         scales = ScaleUndoing(self._reference, self._other, self._kept, graphs.repaired)
         yield from scales.try_scales(self._layers)
+        yield from self._try_bias()
         yield from graphs.try_weights()
         self._untried += [*graphs.untried, *scales.untried]
 
@@ -171,6 +174,28 @@ class Undoing:
             yield from self._try_image(
                 f"the image moved {words}", Cause.SHIFT, partial(moved_image, step)
             )
+
+    def _try_bias(self) -> Iterator[Attempt]:
+        """Raise or lower the other's logits of one class, as the worst image shows it."""
+        worst = self._kept[0]
+        reference, other = worst.reference.logits, worst.other.logits
+        if reference is None or other is None or reference.shape != other.shape:
+            self._untried.append(f"{Cause.BIAS}: there are no logits to compare")
+            return
+        if self._not_finite:
+            return
+        index, offset = class_offset(reference, other)
+
+        def redo(kept: Kept) -> tuple[LabelMap, LabelMap]:
+            assert kept.other.logits is not None
+            logits = kept.other.logits.copy()
+            logits[index] += offset
+            made = best_labels(logits, kept.other.network, _size(kept.image))
+            return kept.reference.labels, made
+
+        name = self._reference.manifest.classes.names[index]
+        moved = f"{'raised' if offset > 0 else 'lowered'} by {abs(offset):.3g}"
+        yield self.measure(Cause.BIAS, f"the logits of {name} {moved}", redo)
 
     def _sizes(self) -> tuple[Size, Size]:
         """That either network sees of the worst image."""

@@ -9,6 +9,7 @@ from onnx import ModelProto, helper, numpy_helper
 
 from segdeploy.artifacts import Graph
 from segdeploy.graph import read_model, save_graph
+from segdeploy.repairs import scores_tensor
 from segdeploy.scale_doctor import activation_scales
 from segdeploy.spec import Normalization
 
@@ -32,7 +33,7 @@ def resizes(model: ModelProto) -> list:
     return [node for node in model.graph.node if node.op_type == "Resize"]
 
 
-def resize_as(node, **attributes: str) -> None:
+def resize_as(node, **attributes: object) -> None:
     for name, value in attributes.items():
         kept = [attribute for attribute in node.attribute if attribute.name != name]
         del node.attribute[:]
@@ -97,6 +98,34 @@ def permuted_classes(model, dice):
     order[chosen] = np.roll(chosen, 1)
     for name in ("conv_seg.weight", "conv_seg.bias"):
         change_constant(model, f"decode_head.{name}", lambda values: values[order])
+
+
+def one_class_lower(model, dice):
+    """The logits of one class are far too low: it is never the best."""
+    logits, lower = scores_tensor(model), np.zeros((1, 8, 1, 1), np.float32)
+    lower[0, dice.integers(1, 8)] = -100
+    model.graph.initializer.append(numpy_helper.from_array(lower, "lower"))
+    place = next(k for k, node in enumerate(model.graph.node) if logits in node.output)
+    model.graph.node[place].output[0] = "sound_logits"
+    add = helper.make_node("Add", ["sound_logits", "lower"], [logits])
+    model.graph.node.insert(place + 1, add)
+
+
+def no_person(model, dice):
+    """The last weights of the class are 0, in int8."""
+    others = (np.arange(8) != 6)[:, None, None, None]
+    change_constant(model, "conv2d_65_weight_int8", lambda weights: weights * others)
+
+
+def padded_with_edges(model, dice):
+    """The first convolution pads nothing: its input was padded with its own border."""
+    place, first = next((k, n) for k, n in enumerate(model.graph.node) if n.op_type == "Conv")
+    pads = np.array([0, 0, 1, 1, 0, 0, 1, 1])
+    model.graph.initializer.append(numpy_helper.from_array(pads, "edges"))
+    pad = helper.make_node("Pad", [first.input[0], "edges"], ["bordered"], mode="edge")
+    resize_as(first, pads=[0, 0, 0, 0])
+    first.input[0] = "bordered"
+    model.graph.node.insert(place, pad)
 
 
 def other_checkpoint(model, dice):

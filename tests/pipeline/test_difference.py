@@ -16,12 +16,15 @@ from faulty_graphs import (
     moved_image,
     nearest_mask,
     no_mean,
+    no_person,
     one_activation_scale,
+    one_class_lower,
     one_weight_scale,
     other_checkpoint,
     other_deviation,
     other_mean,
     overflowing,
+    padded_with_edges,
     permuted_classes,
     swapped_channels,
     swapped_weights,
@@ -45,6 +48,8 @@ pytestmark = pytest.mark.xdist_group("difference")  # one worker exports the dem
 DATA = Path("data")  # of the drawn scenes, which need none
 IMAGES, CALIBRATED = 2, 4
 SMALL = Size(128, 256)  # half of a drawn scene
+SEED = 1  # of a mean
+MEAN_ERROR = 1.0  # of 255: what int8 weights leave; measured 0.1 to 0.7
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +73,16 @@ def half(folder) -> Graph:
 
 
 @pytest.fixture(scope="module")
-def quantize(folder) -> Callable[[Graph, str], Graph]:
-    """The int8 form of a graph, calibrated on a few images."""
+def quantize(folder) -> Callable[..., Graph]:
+    """The int8 form of a graph for a runtime, calibrated on a few images."""
     drawn = open_calibration("demo-64", DATA)
     few = replace(drawn, ids=drawn.ids[:CALIBRATED], load=lambda: islice(drawn.load(), CALIBRATED))
-    request = QuantizeRequest(calibration=few, runtime=Runtime.ONNXRUNTIME, store=Store(folder))
-    return lambda graph, name: quantize_graph(graph, request, folder / f"{name}.onnx")
+
+    def make(graph: Graph, name: str, runtime: Runtime = Runtime.ONNXRUNTIME) -> Graph:
+        request = QuantizeRequest(calibration=few, runtime=runtime, store=Store(folder))
+        return quantize_graph(graph, request, folder / f"{name}.onnx")
+
+    return make
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +126,7 @@ FLOATING = [
     (align_corners_within, Cause.ALIGN_CORNERS),
     (nearest_mask, Cause.NEAREST),
     (permuted_classes, Cause.CLASSES),
+    (one_class_lower, Cause.BIAS),
     (other_checkpoint, Cause.CHECKPOINT),
     (mirrored_image, Cause.FLIPPED),
     (moved_image, Cause.SHIFT),
@@ -165,6 +175,65 @@ def test_a_fault_is_named_through_the_noise_of_int8(compare, broken, quantize, s
     assert "no mean subtracted" in found.sentence
 
 
+@pytest.mark.parametrize("runtime", [Runtime.ONNXRUNTIME, Runtime.TENSORRT])
+def test_any_mean_is_read_off_the_first_layer_of_int8(compare, broken, quantize, sound, runtime):
+    mean = np.random.default_rng(SEED).uniform(0, 255, 3)
+    faulty = Graph(broken(sound, other_mean, SEED), replace(sound.manifest, request="other mean"))
+
+    found = compare(sound.path, quantize(faulty, f"mean-{runtime}", runtime).path).difference
+
+    assert found.likely.cause is Cause.MEAN
+    shown = found.likely.what.removeprefix("mean (").partition(")")[0]
+    assert [float(value) for value in shown.split(", ")] == pytest.approx(mean, abs=MEAN_ERROR)
+
+
+def test_the_mean_of_an_engine_is_read_off_the_graph_beside_it(
+    compare, broken, quantize, tmp_path, sound
+):
+    faulty = Graph(broken(sound, other_mean, SEED), replace(sound.manifest, request="other mean"))
+    made = quantize(faulty, "mean-of-engine")
+    beside = tmp_path / "mean.onnx"
+    beside.write_bytes(made.path.read_bytes())
+    graph = Graph(beside, made.manifest)
+    plan = build_engine(graph, Runtime.ONNXRUNTIME, tmp_path / "mean.ort").plan
+
+    found = compare(sound.path, plan.path).difference
+    beside.unlink()
+    alone = compare(sound.path, plan.path).difference
+
+    assert found.likely.cause is Cause.MEAN
+    assert alone.likely is None
+    assert (
+        "wrong mean or deviation that is not usual: mean.ort has no graph beside it; "
+        "put the graph beside it"
+    ) in alone.untried
+
+
+def test_a_first_layer_that_pads_nothing_is_told(compare, broken, sound, int8):
+    found = compare(sound.path, broken(int8, padded_with_edges)).difference
+
+    assert any("the first layer of broken.onnx shows no padding" in text for text in found.untried)
+
+
+@pytest.mark.parametrize(("seed", "name"), [(5, "car"), (7, "pole")])
+def test_a_class_that_int8_never_predicts_is_named(compare, broken, sound, int8, seed, name):
+    found = compare(sound.path, broken(int8, one_class_lower, seed)).difference
+
+    assert found.likely.cause is Cause.BIAS
+    assert found.likely.what.startswith(f"the logits of {name} raised by ")
+
+
+def test_a_lost_class_that_no_cause_explains_is_told_although_most_pixels_agree(
+    compare, broken, sound, int8
+):
+    found = compare(sound.path, broken(int8, no_person)).difference
+
+    assert found.agreement > 0.99
+    assert found.likely is None
+    assert found.sentence.startswith("Unexplained: ")
+    assert ", person has an IoU of 0.0 with the labels of fp32.onnx, " in found.sentence
+
+
 def test_an_overflow_in_fp16_is_named_although_this_processor_computes_in_fp32(
     compare, broken, sound, half
 ):
@@ -201,15 +270,8 @@ def test_sound_graphs_are_left_alone(compare, sound, half, int8):
     assert min(layer.sqnr_db for layer in integer.layers) > 20  # measured: 22.2
 
 
-def test_an_int8_graph_for_tensorrt_is_run_with_wider_scales(compare, folder, half):
-    calibration = open_calibration("demo-64", DATA)
-    few = replace(
-        calibration,
-        ids=calibration.ids[:CALIBRATED],
-        load=lambda: islice(calibration.load(), CALIBRATED),
-    )
-    request = QuantizeRequest(calibration=few, runtime=Runtime.TENSORRT, store=Store(folder))
-    graph = quantize_graph(half, request, folder / "tensorrt.onnx")
+def test_an_int8_graph_for_tensorrt_is_run_with_wider_scales(compare, quantize, half):
+    graph = quantize(half, "tensorrt", Runtime.TENSORRT)
 
     found = compare(half.path, graph.path).difference
 
