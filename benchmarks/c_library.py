@@ -34,7 +34,12 @@ class CError(ctypes.Structure):
 class COptions(ctypes.Structure):
     """segdeploy_options."""
 
-    _fields_ = (("threads", c_int32), ("device", c_char_p), ("onnxruntime_library", c_char_p))
+    _fields_ = (
+        ("threads", c_int32),
+        ("device", c_char_p),
+        ("onnxruntime_library", c_char_p),
+        ("lean_runtime", c_char_p),
+    )
 
 
 class CImage(ctypes.Structure):

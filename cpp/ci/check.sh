@@ -103,9 +103,9 @@ PROGRAM
 }
 lint address '(src|tools|examples)/'
 if [ -n "$tensorrt" ]; then
-  lint tensorrt 'src/tensorrt.cpp'
+  lint tensorrt 'src/(cuda|tensorrt)'
   echo "all clean"
 else
-  echo "all clean; src/tensorrt.cpp was left out: TENSORRT names no headers"
+  echo "all clean; the TensorRT backend was left out: TENSORRT names no headers"
 fi
 test -n "${WORK:-}" || rm -rf "$work"  # kept where something was found

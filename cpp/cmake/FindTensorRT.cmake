@@ -1,5 +1,5 @@
 # TensorRT::nvinfer from headers and library, of TensorRT or TensorRT-RTX; NVIDIA ships no package.
-# Hints: TensorRT_ROOT, TensorRT_INCLUDE_DIR, TensorRT_LIBRARY.
+# Hints: TensorRT_ROOT, TensorRT_INCLUDE_DIR, TensorRT_LIBRARY. TensorRT_IS_RTX says which it is.
 find_path(TensorRT_INCLUDE_DIR NvInferRuntime.h)
 find_library(TensorRT_LIBRARY NAMES nvinfer tensorrt_rtx libtensorrt_rtx.so.1)
 
@@ -15,15 +15,25 @@ function(read_tensorrt_part part result)
       list(GET lines 0 line)
       string(REGEX REPLACE "^#define [A-Z_]+ +([0-9]+).*" "\\1" number "${line}")
       set(${result} "${number}" PARENT_SCOPE)
+      if(line MATCHES "_RTX")
+        set(TensorRT_IS_RTX TRUE PARENT_SCOPE)
+      endif()
     endif()
   endif()
 endfunction()
 
+set(TensorRT_IS_RTX FALSE)
 read_tensorrt_part(MAJOR TensorRT_VERSION_MAJOR)
 read_tensorrt_part(MINOR TensorRT_VERSION_MINOR)
 read_tensorrt_part(PATCH TensorRT_VERSION_PATCH)
 if(NOT TensorRT_VERSION_MAJOR STREQUAL "")
   set(TensorRT_VERSION "${TensorRT_VERSION_MAJOR}.${TensorRT_VERSION_MINOR}.${TensorRT_VERSION_PATCH}")
+endif()
+
+# The oldest that will do: each counts for itself.
+set(TensorRT_FIND_VERSION 10)
+if(TensorRT_IS_RTX)
+  set(TensorRT_FIND_VERSION 1.1)  # the first with IRuntime::getEngineValidity
 endif()
 
 include(FindPackageHandleStandardArgs)

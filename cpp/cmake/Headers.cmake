@@ -13,7 +13,7 @@ if(SEGDEPLOY_ONNXRUNTIME)
     "libonnxruntime-dev (Debian 13, Ubuntu 25.04 or later)" onnxruntime onnxruntime/core/session)
 endif()
 if(SEGDEPLOY_TENSORRT)
-  find_package(TensorRT 10 REQUIRED)
+  find_package(TensorRT REQUIRED)
   find_package(CUDAToolkit QUIET)
   if(NOT TARGET CUDA::cudart_static)  # no toolkit; the wheel nvidia-cuda-runtime has what is needed
     require_headers(SEGDEPLOY_CUDA_INCLUDE_DIR cuda_runtime_api.h "the CUDA runtime" "cuda-cudart-dev")

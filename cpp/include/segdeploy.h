@@ -36,6 +36,7 @@ typedef struct {
   int32_t threads;                 /* of ONNX Runtime, up to 1024; 0: as suits the cores */
   const char* device;              /* "cpu", "cuda:0"; NULL: what the artifact is made for */
   const char* onnxruntime_library; /* file to load; NULL: as the loader finds it */
+  const char* lean_runtime;        /* of a version-compatible plan; NULL: none */
 } segdeploy_options;
 
 typedef struct {

@@ -55,6 +55,7 @@ class Model : public std::enable_shared_from_this<Model> {
 int gpu_number(const std::string& device);  // of "cuda:1"
 
 std::shared_ptr<const Model> open_onnxruntime(Artifact artifact, const RunOptions& options);
-std::shared_ptr<const Model> open_tensorrt(Artifact artifact, const std::string& device);
+std::shared_ptr<const Model> open_tensorrt(const Artifact& artifact, const std::string& device,
+                                           const std::string& lean_runtime);
 
 }  // namespace segdeploy::detail

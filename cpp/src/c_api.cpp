@@ -98,6 +98,7 @@ segdeploy::RunOptions options_of(const segdeploy_options* options) {
   if (options->onnxruntime_library != nullptr) {
     converted.onnxruntime_library = options->onnxruntime_library;
   }
+  if (options->lean_runtime != nullptr) converted.lean_runtime = options->lean_runtime;
   return converted;
 }
 

@@ -1,12 +1,17 @@
 #include "compatibility.hpp"
 
 #include <algorithm>
+#include <array>
 
 namespace segdeploy::detail {
 namespace {
 
 constexpr const char* OLDEST_RTX = "8.0";  // of a TensorRT-RTX plan where nothing was asked for
 constexpr const char* AMPERE = "8.0";
+// By bit, of EngineInvalidityDiagnostics in TensorRT-RTX 1.7.
+constexpr std::array REASONS = {"VERSION_MISMATCH", "UNSUPPORTED_CC",          "OLD_CUDA_DRIVER",
+                                "OLD_CUDA_RUNTIME", "INSUFFICIENT_GPU_MEMORY", "MALFORMED_ENGINE",
+                                "CUDA_ERROR"};
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
@@ -60,7 +65,7 @@ void check_compatible(const std::filesystem::path& path, const FullManifest& man
   if (is_rtx != here.is_rtx) {
     throw MisfitError(where + "is made for " + title + ", this library was built with " +
                           (here.is_rtx ? "TensorRT-RTX" : "TensorRT"),
-                      "build it with the other, -DTensorRT_LIBRARY=FILE");
+                      "build it with the other, -DTensorRT_ROOT=FOLDER");
   }
   if (!manifest.build) {
     throw MisfitError(where + "its manifest has no record of the build: an older segdeploy made it",
@@ -84,6 +89,14 @@ void check_compatible(const std::filesystem::path& path, const FullManifest& man
   throw MisfitError(where + "built" + on + " for compute capability " + wanted + ", this is " +
                         here.gpu + " with " + here.compute_capability,
                     rebuild);
+}
+
+std::string invalidity_text(std::uint64_t reasons) {
+  std::string text;
+  for (std::size_t bit = 0; bit < REASONS.size(); ++bit) {
+    if ((reasons >> bit & 1) != 0) text += (text.empty() ? "" : ", ") + std::string(REASONS[bit]);
+  }
+  return text.empty() ? "no reason was given" : text;
 }
 
 }  // namespace segdeploy::detail

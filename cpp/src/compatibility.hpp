@@ -1,6 +1,7 @@
 // Whether a TensorRT plan can be loaded here, decided before a byte of it is deserialized.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
 
@@ -20,5 +21,8 @@ struct Here {
 // Throws a MisfitError in one line: built with X, this is Y; and what to do.
 void check_compatible(const std::filesystem::path& path, const FullManifest& manifest,
                       const Here& here);
+
+// The reasons that TensorRT-RTX gives, as bits, why it does not accept a plan.
+std::string invalidity_text(std::uint64_t reasons);
 
 }  // namespace segdeploy::detail

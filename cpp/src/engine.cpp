@@ -117,7 +117,7 @@ std::shared_ptr<const Model> open_model(Artifact artifact, const RunOptions& opt
   const std::string runtime = artifact.manifest.facts.runtime;
   if (device != "cpu") {
 #ifdef SEGDEPLOY_TENSORRT
-    return open_tensorrt(std::move(artifact), device);
+    return open_tensorrt(artifact, device, options.lean_runtime);
 #else
     throw Error(path + ": is made for " + runtime + ", which this library was built without",
                 "build it with -DSEGDEPLOY_TENSORRT=ON");

@@ -64,7 +64,6 @@ std::optional<int> ProfilePool::take(const Shape& shape, std::optional<int> held
                 "SessionPool");
   }
   is_free_[*chosen] = false;
-  if (held) is_free_[static_cast<std::size_t>(*held)] = true;
   return static_cast<int>(*chosen);
 }
 

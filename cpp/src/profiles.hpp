@@ -22,7 +22,8 @@ class ProfilePool {
  public:
   ProfilePool(Shape image, std::vector<ShapeRange> profiles);
 
-  // A profile for a batch of this shape: the one that is held if it will do; none: no need.
+  // A profile for a batch of this shape: the one that is held if it will do, or another beside it,
+  // until one of both is given back; none: no need.
   // Throws an Error: the engine takes no such shape, or other contexts have its profiles.
   std::optional<int> take(const Shape& shape, std::optional<int> held);
 

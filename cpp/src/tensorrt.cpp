@@ -1,113 +1,23 @@
 // TensorRT and TensorRT-RTX. Written against the documented API of TensorRT 10 and later; NOT run
 // on a GPU yet: docs/verification.md. What decides is in compatibility.cpp and profiles.cpp, which
 // are tested; here are the calls.
-#include <NvInferRuntime.h>
-#include <cuda_runtime_api.h>
+#include "tensorrt.hpp"
 
 #include <utility>
 
-#include "backend.hpp"
 #include "compatibility.hpp"
 #include "processor.hpp"
-#include "profiles.hpp"
-#include "words.hpp"
 
 namespace segdeploy::detail {
 namespace {
 
-#ifdef SEGDEPLOY_TENSORRT_RTX
+#ifdef TRT_MAJOR_RTX  // which the headers of TensorRT-RTX alone define
 constexpr bool IS_RTX = true;
 constexpr const char* TITLE = "TensorRT-RTX";
 #else
 constexpr bool IS_RTX = false;
 constexpr const char* TITLE = "TensorRT";
 #endif
-
-void check(cudaError_t status, const char* call) {
-  if (status == cudaSuccess) return;
-  throw Error(std::string(call) + " failed (" + cudaGetErrorString(status) + ")");
-}
-
-// TensorRT reports most failures by null or false; the reason is only in the log. One for the
-// process: while any TensorRT object lives, the library ignores every logger but the first.
-class Log final : public nvinfer1::ILogger {
- public:
-  static Log& shared() {
-    static Log log;
-    return log;
-  }
-
-  void log(Severity severity, const char* text) noexcept override {
-    if (severity <= Severity::kERROR) last() = first_line(text);
-  }
-
-  // The last error that this thread made it say.
-  static std::string& last() {
-    thread_local std::string text;
-    return text;
-  }
-
-  static std::string reason() { return last().empty() ? "TensorRT gave no reason" : last(); }
-};
-
-// The device's primary context; the caller's current device is put back.
-class Current {
- public:
-  explicit Current(int device) {
-    check(cudaGetDevice(&before_), "cudaGetDevice");
-    check(cudaSetDevice(device), "cudaSetDevice");
-  }
-  Current(const Current&) = delete;
-  Current& operator=(const Current&) = delete;
-  ~Current() { cudaSetDevice(before_); }
-
- private:
-  int before_ = 0;
-};
-
-// Memory of the GPU and as much of the host, pinned, so that copies need not stop.
-class Buffer {
- public:
-  Buffer() = default;
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-  ~Buffer() { free(); }
-
-  void resize(std::size_t bytes) {
-    if (bytes == bytes_) return;
-    free();
-    check(cudaMalloc(&device_, bytes), "cudaMalloc");
-    check(cudaMallocHost(&host_, bytes), "cudaMallocHost");
-    bytes_ = bytes;
-  }
-
-  void upload(cudaStream_t stream) const {
-    check(cudaMemcpyAsync(device_, host_, bytes_, cudaMemcpyHostToDevice, stream),
-          "cudaMemcpyAsync");
-  }
-
-  void download(cudaStream_t stream) const {
-    check(cudaMemcpyAsync(host_, device_, bytes_, cudaMemcpyDeviceToHost, stream),
-          "cudaMemcpyAsync");
-  }
-
-  void free() {
-    cudaFree(device_);
-    cudaFreeHost(host_);
-    device_ = host_ = nullptr;
-    bytes_ = 0;
-  }
-
-  void* device() const { return device_; }
-  void* host() const { return host_; }
-
- private:
-  void* device_ = nullptr;
-  void* host_ = nullptr;
-  std::size_t bytes_ = 0;
-};
-
-Shape shape_of(const nvinfer1::Dims& dims) { return {dims.d, dims.d + std::max(dims.nbDims, 0)}; }
 
 std::string numpy_name(nvinfer1::DataType type) {
   switch (type) {
@@ -152,56 +62,63 @@ Here describe_here(int device) {
           std::to_string(facts.major) + "." + std::to_string(facts.minor), IS_RTX};
 }
 
-class TensorRTModel final : public Model {
- public:
-  TensorRTModel(Artifact artifact, const std::string& device);
-  ~TensorRTModel() override;
-  std::unique_ptr<Runner> runner() const override;
-
-  int gpu() const { return gpu_; }
-  const std::string& image_name() const { return image_; }
-  const std::string& result_name() const { return result_; }
-  ProfilePool& profiles() const { return *profiles_; }
-
- private:
-  void deserialize(const Artifact& artifact);
-  void read_tensors(const std::string& path);
-  void read_profiles();
-
-  int gpu_;
-  std::unique_ptr<nvinfer1::IRuntime> runtime_;
-  std::unique_ptr<nvinfer1::ICudaEngine> engine_;  // freed before its runtime
-  std::unique_ptr<ProfilePool> profiles_;
-  std::string image_, result_;
-};
-
-TensorRTModel::TensorRTModel(Artifact artifact, const std::string& device)
-    : Model(artifact.manifest, device), gpu_(gpu_number(device)) {
-  require_gpu(gpu_);  // before TensorRT's first object: without a driver that may crash
-  check_compatible(artifact.path, artifact.manifest, describe_here(gpu_));
+// Of a plan that fits it.
+Gpu gpu_for(const Artifact& artifact, const std::string& device) {
+  const int number = gpu_number(device);
+  require_gpu(number);  // before TensorRT's first object: without a driver that may crash
+  check_compatible(artifact.path, artifact.manifest, describe_here(number));
   if (artifact.manifest.build->strip) {
     throw Error(artifact.path.string() + ": has no weights, and C++ does not fill it",
                 "build the engine without stripping it");
   }
-  const Current current(gpu_);
-  deserialize(artifact);
-  read_tensors(artifact.path.string());
-  read_profiles();
+  return Gpu(number);
 }
 
-TensorRTModel::~TensorRTModel() {
-  if (process().is_this()) return;
-  static_cast<void>(engine_.release());  // CUDA does not live on in a forked child
-  static_cast<void>(runtime_.release());
-}
-
-void TensorRTModel::deserialize(const Artifact& artifact) {
-  Log::last().clear();
-  runtime_.reset(nvinfer1::createInferRuntime(Log::shared()));
-  if (runtime_ != nullptr) {
-    engine_.reset(runtime_->deserializeCudaEngine(artifact.bytes.data(), artifact.bytes.size()));
+// The runtime of the version that built the plan, which its own file brings.
+std::unique_ptr<nvinfer1::IRuntime> load_lean_runtime(nvinfer1::IRuntime& runtime,
+                                                      const Artifact& artifact,
+                                                      const std::string& file) {
+  const std::string& wanted = artifact.manifest.facts.runtime_version;
+  if (file.empty()) {
+    throw MisfitError(artifact.path.string() +
+                          ": another TensorRT loads it with the lean runtime of " + wanted +
+                          " only",
+                      "pip download tensorrt-lean==" + wanted +
+                          ", unpack libnvinfer_lean, and name the file in "
+                          "RunOptions::lean_runtime; or --rebuild");
   }
-  if (engine_ != nullptr) return;
+  std::unique_ptr<nvinfer1::IRuntime> loaded(runtime.loadRuntime(file.c_str()));
+  if (loaded == nullptr) throw Error(file + ": is no lean runtime that this TensorRT loads");
+  return loaded;
+}
+
+void check_validity([[maybe_unused]] const nvinfer1::IRuntime& runtime,
+                    [[maybe_unused]] const Artifact& artifact) {
+#ifdef TRT_MAJOR_RTX  // which alone can be asked
+  std::uint64_t reasons = 0;
+  const auto size = static_cast<std::int64_t>(artifact.bytes.size());
+  const auto found = runtime.getEngineValidity(artifact.bytes.data(), size, &reasons);
+  if (found != nvinfer1::EngineValidity::kINVALID) return;
+  throw MisfitError(artifact.path.string() + ": TensorRT-RTX does not accept it on this GPU (" +
+                        invalidity_text(reasons) + ")",
+                    "--rebuild builds it here");
+#endif
+}
+
+std::unique_ptr<LoadedPlan> load_plan(const Artifact& artifact, const std::string& lean_runtime) {
+  auto plan = std::make_unique<LoadedPlan>();
+  Log::last().clear();
+  plan->runtime.reset(nvinfer1::createInferRuntime(Log::shared()));
+  if (nvinfer1::IRuntime* runtime = plan->runtime.get(); runtime != nullptr) {
+    if (artifact.manifest.facts.runtime_version != library_version()) {  // version-compatible
+      plan->lean_runtime = load_lean_runtime(*runtime, artifact, lean_runtime);
+      runtime = plan->lean_runtime.get();
+    }
+    check_validity(*runtime, artifact);
+    plan->engine.reset(
+        runtime->deserializeCudaEngine(artifact.bytes.data(), artifact.bytes.size()));
+  }
+  if (plan->engine != nullptr) return plan;
   throw MisfitError(artifact.path.string() + ": cannot be loaded (" + Log::reason() + ")",
                     "build the engine again on this machine");
 }
@@ -218,20 +135,38 @@ std::string tensors_text(const std::vector<TensorInfo>& inputs,
   return text.empty() ? "none" : text;
 }
 
-void TensorRTModel::read_tensors(const std::string& path) {
+// Whether two shapes may be the same: an open axis, -1, has any size.
+bool agree(const Shape& first, const Shape& second) {
+  const auto is_same = [](std::int64_t a, std::int64_t b) { return a == b || a == -1 || b == -1; };
+  return std::equal(first.begin(), first.end(), second.begin(), second.end(), is_same);
+}
+
+}  // namespace
+
+TensorRTModel::TensorRTModel(const Artifact& artifact, const std::string& device,
+                             const std::string& lean_runtime)
+    : Model(artifact.manifest, device), gpu_(gpu_for(artifact, device)) {
+  const Current current(gpu_);
+  auto plan = load_plan(artifact, lean_runtime);  // freed while its GPU is current
+  read_tensors(*plan->engine, artifact.path.string());
+  read_profiles(*plan->engine);
+  plan_ = std::move(plan);
+}
+
+void TensorRTModel::read_tensors(const nvinfer1::ICudaEngine& engine, const std::string& path) {
   std::vector<TensorInfo> inputs, outputs;
-  for (int k = 0; k < engine_->getNbIOTensors(); ++k) {
-    const char* name = engine_->getIOTensorName(k);
-    const bool is_input = engine_->getTensorIOMode(name) == nvinfer1::TensorIOMode::kINPUT;
+  for (int k = 0; k < engine.getNbIOTensors(); ++k) {
+    const char* name = engine.getIOTensorName(k);
+    const bool is_input = engine.getTensorIOMode(name) == nvinfer1::TensorIOMode::kINPUT;
     (is_input ? inputs : outputs)
-        .push_back({name, numpy_name(engine_->getTensorDataType(name)),
-                    shape_of(engine_->getTensorShape(name))});
+        .push_back({name, numpy_name(engine.getTensorDataType(name)),
+                    shape_of(engine.getTensorShape(name))});
   }
   const BuildRecord& build = *manifest().build;
   if (inputs != build.inputs || outputs != build.outputs) {
     throw MisfitError(
         path + ": has the tensors " + tensors_text(inputs, outputs) + ", its manifest has others",
-        "the manifest belongs to another plan: build the engine again");
+        OTHER_PLAN);
   }
   const std::string wanted = returns_labels() ? "uint8" : "float32";
   if (inputs.size() != 1 || inputs[0].dtype != "uint8" || outputs.size() != 1 ||
@@ -240,148 +175,42 @@ void TensorRTModel::read_tensors(const std::string& path) {
                     "; wanted one uint8 input and one " + wanted + " output",
                 "segdeploy export makes graphs that take pixels");
   }
+  check_facts(path, inputs[0], outputs[0]);
   image_ = inputs[0].name;
   result_ = outputs[0].name;
 }
 
-void TensorRTModel::read_profiles() {
-  const int count = engine_->getNbOptimizationProfiles();
+// The manifest says twice what the plan takes and returns; sessions go by its facts.
+void TensorRTModel::check_facts(const std::string& path, const TensorInfo& image,
+                                const TensorInfo& result) const {
+  const Size size = facts().size.value_or(Size{-1, -1});
+  const std::int64_t count = facts().batch.value_or(-1);
+  Shape returned = result_shape({1, facts().size.value_or(Size{1, 1})});
+  returned.front() = count;
+  if (!facts().size) std::fill(returned.end() - 2, returned.end(), -1);
+  const Shape taken = {count, size.height, size.width, 3};
+  if (agree(image.shape, taken) && agree(result.shape, returned)) return;
+  throw MisfitError(path + ": has the tensors " + tensors_text({image}, {result}) +
+                        ", its manifest says " + shape_text(taken) + " and " + shape_text(returned),
+                    OTHER_PLAN);
+}
+
+void TensorRTModel::read_profiles(const nvinfer1::ICudaEngine& engine) {
+  const int count = engine.getNbOptimizationProfiles();
   std::vector<ShapeRange> ranges;
   ranges.reserve(static_cast<std::size_t>(count));
   using Selector = nvinfer1::OptProfileSelector;
   for (int k = 0; k < count; ++k) {
-    ranges.push_back({shape_of(engine_->getProfileShape(image_.c_str(), k, Selector::kMIN)),
-                      shape_of(engine_->getProfileShape(image_.c_str(), k, Selector::kMAX))});
+    ranges.push_back({shape_of(engine.getProfileShape(image_.c_str(), k, Selector::kMIN)),
+                      shape_of(engine.getProfileShape(image_.c_str(), k, Selector::kMAX))});
   }
-  profiles_ = std::make_unique<ProfilePool>(shape_of(engine_->getTensorShape(image_.c_str())),
+  profiles_ = std::make_unique<ProfilePool>(shape_of(engine.getTensorShape(image_.c_str())),
                                             std::move(ranges));
 }
 
-class TensorRTRunner final : public Runner {
- public:
-  TensorRTRunner(std::shared_ptr<const TensorRTModel> model,
-                 std::unique_ptr<nvinfer1::IExecutionContext> context)
-      : model_(std::move(model)), context_(std::move(context)) {
-    check(cudaStreamCreateWithFlags(&own_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
-    check(cudaEventCreateWithFlags(&executed_, cudaEventDisableTiming), "cudaEventCreateWithFlags");
-  }
-  TensorRTRunner(const TensorRTRunner&) = delete;
-  TensorRTRunner& operator=(const TensorRTRunner&) = delete;
-  ~TensorRTRunner() override;
-
-  void prepare(const Batch& batch) override {
-    const Current current(model_->gpu());
-    bind(batch);
-    image_.resize(3 * batch.pixels());
-    result_.resize(model_->result_bytes(batch));
-  }
-
-  std::uint8_t* images() override { return static_cast<std::uint8_t*>(image_.host()); }
-  void* result() override { return result_.host(); }
-
-  void execute() override {
-    const Current current(model_->gpu());
-    image_.upload(own_);
-    launch(image_.device(), result_.device(), own_);
-    result_.download(own_);
-    check(cudaStreamSynchronize(own_), "cudaStreamSynchronize");
-  }
-
-  void enqueue(const void* images, const Batch& batch, void* result, void* stream) override {
-    const Current current(model_->gpu());
-    bind(batch);
-    launch(images, result, static_cast<cudaStream_t>(stream));
-  }
-
- private:
-  void bind(const Batch& batch);
-  void launch(const void* images, void* result, cudaStream_t stream);
-
-  std::shared_ptr<const TensorRTModel> model_;
-  std::unique_ptr<nvinfer1::IExecutionContext> context_;
-  cudaStream_t own_ = nullptr;
-  cudaEvent_t executed_ = nullptr;  // behind the last execution, on whatever stream that was
-  std::optional<cudaStream_t> last_stream_;
-  std::optional<int> profile_;
-  Batch batch_;
-  Buffer image_, result_;
-};
-
-TensorRTRunner::~TensorRTRunner() {
-  if (!model_->process().is_this()) {
-    static_cast<void>(context_.release());
-    return;
-  }
-  try {
-    const Current current(model_->gpu());
-    cudaEventSynchronize(executed_);
-    cudaStreamSynchronize(own_);
-    context_.reset();
-    image_.free();
-    result_.free();
-    cudaEventDestroy(executed_);
-    cudaStreamDestroy(own_);
-  } catch (const Error&) {  // the driver is gone, and the memory with it
-  }
-  model_->profiles().give_back(profile_);
-}
-
-// Make the context ready for this shape, once nothing of another is on its way.
-void TensorRTRunner::bind(const Batch& batch) {
-  if (batch == batch_) return;
-  const Shape shape = {batch.count, batch.size.height, batch.size.width, 3};
-  const std::optional<int> profile = model_->profiles().take(shape, profile_);
-  check(cudaEventSynchronize(executed_), "cudaEventSynchronize");
-  Log::last().clear();
-  batch_ = {};
-  bool is_done = profile == profile_ || context_->setOptimizationProfileAsync(*profile, own_);
-  profile_ = profile;
-  check(cudaStreamSynchronize(own_), "cudaStreamSynchronize");
-  const nvinfer1::Dims4 dims(batch.count, batch.size.height, batch.size.width, 3);
-  is_done = is_done && context_->setInputShape(model_->image_name().c_str(), dims);
-  if (!is_done) {
-    throw Error(model_->facts().model + ": the engine refuses an image batch of " +
-                    shape_text(shape) + " (" + Log::reason() + ")",
-                "build it with --shapes MIN,OPT,MAX around this shape");
-  }
-  batch_ = batch;
-}
-
-// One context has one piece of memory: two executions must not overlap.
-void TensorRTRunner::launch(const void* images, void* result, cudaStream_t stream) {
-  if (last_stream_ && *last_stream_ != stream) {
-    check(cudaStreamWaitEvent(stream, executed_, 0), "cudaStreamWaitEvent");
-  }
-  Log::last().clear();
-  const bool is_done = context_->setInputTensorAddress(model_->image_name().c_str(), images) &&
-                       context_->setTensorAddress(model_->result_name().c_str(), result) &&
-                       context_->enqueueV3(stream);
-  if (!is_done) {
-    throw Error(model_->facts().model + ": the engine did not run (" + Log::reason() + ")");
-  }
-  check(cudaEventRecord(executed_, stream), "cudaEventRecord");
-  last_stream_ = stream;
-}
-
-std::unique_ptr<Runner> TensorRTModel::runner() const {
-  const Current current(gpu_);
-  Log::last().clear();
-  // An engine makes contexts for any thread.
-  std::unique_ptr<nvinfer1::IExecutionContext> context(engine_->createExecutionContext());
-  if (context == nullptr) {
-    throw Error(
-        facts().model + ": no context could be made (" + Log::reason() + ")",
-        "its activations may not fit on the GPU: build for a smaller batch or size, or open "
-        "fewer sessions");
-  }
-  return std::make_unique<TensorRTRunner>(
-      std::static_pointer_cast<const TensorRTModel>(shared_from_this()), std::move(context));
-}
-
-}  // namespace
-
-std::shared_ptr<const Model> open_tensorrt(Artifact artifact, const std::string& device) {
-  return std::make_shared<TensorRTModel>(std::move(artifact), device);
+std::shared_ptr<const Model> open_tensorrt(const Artifact& artifact, const std::string& device,
+                                           const std::string& lean_runtime) {
+  return std::make_shared<TensorRTModel>(artifact, device, lean_runtime);
 }
 
 }  // namespace segdeploy::detail

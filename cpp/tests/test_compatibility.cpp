@@ -74,9 +74,15 @@ void test_rtx() {
               "A100 with 8.6");
 }
 
+void test_reasons() {
+  CHECK_EQUAL(invalidity_text(0), "no reason was given");
+  CHECK_EQUAL(invalidity_text(1 | 64 | 1 << 7), "VERSION_MISMATCH, CUDA_ERROR");
+}
+
 }  // namespace
 
 int main() {
   test_tensorrt();
   test_rtx();
+  test_reasons();
 }

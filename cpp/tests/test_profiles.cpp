@@ -34,7 +34,9 @@ void test_open() {
               "an image batch is 5x8x8x3; the engine takes 1x8x8x3 to 4x64x64x3, or 1x8x8x3 to "
               "1x16x16x3");
   pool.give_back(large);
-  CHECK(pool.take({4, 64, 64, 3}, small) == 0);  // and gives the small one back
+  CHECK(pool.take({4, 64, 64, 3}, small) == 0);  // and the small one is still held
+  CHECK(check::problem_of([&] { pool.take({1, 8, 8, 3}, std::nullopt); }) != "");
+  pool.give_back(small);
   CHECK(pool.take({1, 8, 8, 3}, std::nullopt) == 1);
 }
 

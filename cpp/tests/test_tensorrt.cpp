@@ -29,7 +29,7 @@ void test_a_machine_without_a_gpu_is_described() {
   int count = 0;
   if (cudaGetDeviceCount(&count) == cudaSuccess) return;
   const auto problem = check::problem_of([] {
-    segdeploy::detail::open_tensorrt({"m.plan", {}, ""}, "cuda:0");
+    segdeploy::detail::open_tensorrt({"m.plan", {}, ""}, "cuda:0", "");
   });
   std::printf("%s\n", problem.c_str());
   CHECK(problem.find("engine needs an NVIDIA GPU, but ") != std::string::npos);

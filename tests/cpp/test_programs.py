@@ -71,11 +71,15 @@ HEADERS_OF_TENSORRT = {
     "#define NV_TENSORRT_MINOR TRT_MINOR_ENTERPRISE\n",
     "8.6.1": "#define NV_TENSORRT_MAJOR 8\n#define NV_TENSORRT_MINOR 6\n"
     "#define NV_TENSORRT_PATCH 1\n",
+    "1.7.1": "#define TRT_MAJOR_RTX 1\n#define TRT_MINOR_RTX 7\n#define TRT_PATCH_RTX 1\n"
+    "#define NV_TENSORRT_MAJOR TRT_MAJOR_RTX //!< major\n",
+    "1.0.0": "#define TRT_MAJOR_RTX 1\n#define TRT_MINOR_RTX 0\n#define TRT_PATCH_RTX 0\n",
 }
+TOO_OLD = ("8.6.1", "1.0.0")
 
 
 @pytest.mark.parametrize("version", HEADERS_OF_TENSORRT)
-def test_both_forms_of_tensorrts_version_are_read(version, tmp_path, build):
+def test_each_form_of_tensorrts_version_is_read(version, tmp_path, build):
     include = tmp_path / "include"
     include.mkdir()
     (include / "NvInferRuntime.h").write_text("")
@@ -83,8 +87,8 @@ def test_both_forms_of_tensorrts_version_are_read(version, tmp_path, build):
     (tmp_path / "libnvinfer.so").write_text("")
     (tmp_path / "CMakeLists.txt").write_text(
         "cmake_minimum_required(VERSION 3.22)\nproject(x NONE)\n"
-        f'list(APPEND CMAKE_MODULE_PATH "{ROOT}/cpp/cmake")\nfind_package(TensorRT 10)\n'
-        'message(STATUS "found ${TensorRT_FOUND} ${TensorRT_VERSION}")\n'
+        f'list(APPEND CMAKE_MODULE_PATH "{ROOT}/cpp/cmake")\nfind_package(TensorRT)\n'
+        'message(STATUS "found ${TensorRT_FOUND} ${TensorRT_VERSION} ${TensorRT_IS_RTX}")\n'
     )
 
     said = run(
@@ -92,8 +96,9 @@ def test_both_forms_of_tensorrts_version_are_read(version, tmp_path, build):
         f"-DTensorRT_INCLUDE_DIR={include}", f"-DTensorRT_LIBRARY={tmp_path / 'libnvinfer.so'}",
     )  # fmt: skip
 
-    is_new = version != "8.6.1"
-    assert f"found {str(is_new).upper()} {version}" in said
+    is_new, is_rtx = version not in TOO_OLD, version.startswith("1.")
+    assert f"found {is_new} {version} {is_rtx}".upper() in said.upper()
+    assert ("Found unsuitable version" in said) is not is_new
 
 
 def test_the_onnxruntime_of_the_wheel_is_the_one_that_ran():

@@ -105,6 +105,7 @@ struct RunOptions {
   int threads = 0;     // of ONNX Runtime, up to 1024 for all sessions; 0: as suits the cores
   std::string device;  // "cpu" or "cuda:0"; "": what the artifact is made for
   std::string onnxruntime_library;  // file to load; "": libonnxruntime.so.1, as the loader finds it
+  std::string lean_runtime;  // libnvinfer_lean of the TensorRT that built a version-compatible plan
 };
 
 // Wall-clock milliseconds of one call.
@@ -138,8 +139,9 @@ class SEGDEPLOY_API Session {
   Timing run_logits(const Image* images, std::size_t count, float* logits, std::size_t size);
 
   // (count, height, width, 3) RGB without gaps, to what the artifact returns, both in the memory of
-  // the session's device. On a GPU the work is put on the caller's stream, and this returns at
-  // once; on a CPU there is no stream, and the result is there on return.
+  // the session's device. On a GPU both begin at multiples of 256 bytes, the work is put on the
+  // caller's stream, and this returns at once; on a CPU there is no stream, and the result is there
+  // on return.
   void enqueue(const void* images, std::size_t count, Size size, void* result, void* stream);
 
   const Manifest& manifest() const;
