@@ -51,6 +51,15 @@ def result_dtype(manifest: Manifest) -> np.dtype[Any]:
     return np.dtype(np.uint8 if manifest.output is Output.LABELS else np.float32)
 
 
+def result_shape(manifest: Manifest, count: int, height: int, width: int) -> Shape:
+    """Of what comes of so many images of a size."""
+    if manifest.output is Output.LABELS:
+        return count, height, width
+    stride = manifest.method.stride
+    sides = (math.ceil(height / stride), math.ceil(width / stride))
+    return (count, len(manifest.classes), *sides)
+
+
 def on_host(images: Any, result: Any, stream: Any, manifest: Manifest) -> OnHost:
     """The caller's arrays, for a session on the CPU.
 
@@ -88,12 +97,7 @@ def on_gpu(images: Any, result: Any, stream: Any, manifest: Manifest, device: De
 def _check_shapes(images: Shape, result: Shape, manifest: Manifest) -> None:
     if len(images) != 4 or images[3] != 3:
         raise SegdeployError(f"images: are {shape_text(images)}; wanted (N, H, W, 3)")
-    count, height, width, _ = images
-    wanted: Shape = (count, height, width)
-    if manifest.output is Output.LOGITS:
-        stride = manifest.method.stride
-        sides = (math.ceil(height / stride), math.ceil(width / stride))
-        wanted = (count, len(manifest.classes), *sides)
+    wanted = result_shape(manifest, *images[:3])
     if result != wanted:
         raise SegdeployError(
             f"result: is {shape_text(result)}; these images give {shape_text(wanted)}"

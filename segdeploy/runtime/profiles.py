@@ -24,7 +24,9 @@ class ProfilePool:
         self._lock = threading.Lock()
 
     def take(self, shape: Shape, held: int | None = None) -> int | None:
-        """A profile for a batch of this shape: the one that is held if it will do, None: no need.
+        """A profile for a batch of this shape, None: no need.
+
+        The one that is held if it will do; or another beside it, until one of both is given back.
 
         Raises:
             SegdeployError: the engine takes no such shape, or other contexts have its profiles.
@@ -52,8 +54,6 @@ class ProfilePool:
                 )
             chosen = min(free, key=lambda k: math.prod(self._profiles[k].max))
             self._free.remove(chosen)
-            if held is not None:
-                self._free.add(held)
             return chosen
 
     def give_back(self, held: int | None) -> None:

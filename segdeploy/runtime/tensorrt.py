@@ -11,18 +11,19 @@ from weakref import WeakSet
 
 import numpy as np
 
-from segdeploy.artifacts import EnginePlan
+from segdeploy.artifacts import EnginePlan, Manifest
 from segdeploy.closing import Closing
 from segdeploy.compatibility import Here, check_compatible, flavour_of, system_name
 from segdeploy.cuda import describe_gpu, require_driver
 from segdeploy.cuda.seam import open_gpu
 from segdeploy.errors import MisfitError, SegdeployError
 from segdeploy.nvinfer import heard, last_error, load_library, open_log
+from segdeploy.runtime.in_place import result_dtype, result_shape
 from segdeploy.runtime.lease import Lease
 from segdeploy.runtime.profiles import ProfilePool
 from segdeploy.runtime.session import RunOptions, Session
-from segdeploy.runtime.tensorrt_session import Loaded, TensorRTSession
-from segdeploy.shapes import ShapeProfile, TensorInfo, shape_text
+from segdeploy.runtime.tensorrt_session import OTHER_PLAN, Loaded, TensorRTSession
+from segdeploy.shapes import DYNAMIC, Shape, ShapeProfile, TensorInfo, shape_text
 from segdeploy.spec import Device
 
 
@@ -183,14 +184,41 @@ def _tensors(library: Any, engine: Any, plan: EnginePlan) -> tuple[TensorInfo, T
     if (tuple(found[True]), tuple(found[False])) != (build.inputs, build.outputs):
         raise MisfitError(
             f"{plan.path}: has the tensors {_text(found)}, its manifest has others",
-            hint="the manifest belongs to another plan: build the engine again",
+            hint=OTHER_PLAN,
         )
-    if [tensor.dtype for tensor in found[True]] != ["uint8"] or len(found[False]) != 1:
+    wanted = result_dtype(plan.manifest).name
+    dtypes = [[tensor.dtype for tensor in found[is_input]] for is_input in (True, False)]
+    if dtypes != [["uint8"], [wanted]]:
         raise SegdeployError(
-            f"{plan.path}: has the tensors {_text(found)}; wanted one uint8 input and one output",
+            f"{plan.path}: has the tensors {_text(found)}; wanted one uint8 input and one {wanted} "
+            "output",
             hint="segdeploy export makes graphs that take pixels",
         )
-    return found[True][0], found[False][0]
+    image, result = found[True][0], found[False][0]
+    taken, returned = _shapes(plan.manifest)
+    if not (_agree(image.shape, taken) and _agree(result.shape, returned)):
+        raise MisfitError(
+            f"{plan.path}: has the tensors {_text(found)}, its manifest says {shape_text(taken)} "
+            f"and {shape_text(returned)}",
+            hint=OTHER_PLAN,
+        )
+    return image, result
+
+
+def _shapes(manifest: Manifest) -> tuple[Shape, Shape]:
+    """What the manifest says that an engine takes and returns; sessions go by that."""
+    count = DYNAMIC if manifest.batch is None else manifest.batch
+    if manifest.size is None:
+        channels = result_shape(manifest, count, 1, 1)[1:-2]
+        return (count, DYNAMIC, DYNAMIC, 3), (count, *channels, DYNAMIC, DYNAMIC)
+    return (count, *manifest.size, 3), result_shape(manifest, count, *manifest.size)
+
+
+def _agree(first: Shape, second: Shape) -> bool:
+    """Whether two shapes may be the same: an open axis has any size."""
+    return len(first) == len(second) and all(
+        a == b or DYNAMIC in (a, b) for a, b in zip(first, second, strict=True)
+    )
 
 
 def _text(tensors: dict[bool, list[TensorInfo]]) -> str:

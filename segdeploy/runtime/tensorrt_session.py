@@ -17,15 +17,17 @@ from segdeploy.artifacts import Manifest
 from segdeploy.closing import Closing
 from segdeploy.cuda.context import Event
 from segdeploy.cuda.seam import Buffer, CudaGraph, Gpu
-from segdeploy.errors import SegdeployError
+from segdeploy.errors import MisfitError, SegdeployError
 from segdeploy.nvinfer import heard, last_error
-from segdeploy.runtime.in_place import OnGpu, check_images, on_gpu
+from segdeploy.runtime.in_place import OnGpu, check_images, on_gpu, result_shape
 from segdeploy.runtime.lease import Lease
 from segdeploy.runtime.profiles import ProfilePool
 from segdeploy.runtime.session import Split
 from segdeploy.shapes import Shape, TensorInfo, shape_text
 from segdeploy.spec import Device, Images
 
+ALIGNMENT = 256  # of tensors, in bytes: setTensorAddress in NvInferRuntime.h
+OTHER_PLAN = "the manifest belongs to another plan: build the engine again"
 IN_FLIGHT = 2  # batches of `map`: one is copied while the other is computed
 
 
@@ -72,7 +74,6 @@ class TensorRTSession(Closing):
         self._shape: Shape = ()
         self._profile: int | None = None
         self._executed = Event()  # behind the last execution, on whatever stream that was
-        self._stream: int | None = None  # that stream
         self._kept: deque[tuple[Event, OnGpu]] = deque()  # until their streams have passed
 
     def run(self, images: Images) -> NDArray[Any]:
@@ -101,6 +102,8 @@ class TensorRTSession(Closing):
         """`run` on arrays of the GPU, in place, on the caller's stream; it does not wait."""
         with self._lease.use(), self._gpu.current():
             arrays = on_gpu(images, result, stream, self.manifest, self.device)
+            _check_address(arrays.images.pointer, "images")
+            _check_address(arrays.result.pointer, "result")
             self._let_go()
             self._bind(arrays.images.shape)
             self._execute(arrays.images.pointer, arrays.result.pointer, arrays.stream)
@@ -156,12 +159,12 @@ class TensorRTSession(Closing):
 
         if slot.has_run and slot.graph is None:  # TensorRT wants one run before a capture
             slot.graph = self._gpu.capture(self._compute, work)
-        self._hold_back(self._compute.handle)
+        self._executed.hold_back(self._compute.handle)
         if slot.graph is None:
             work()
         else:
             slot.graph.launch(self._compute)
-        self._mark(self._compute.handle)
+        self._executed.record(self._compute.handle)
         slot.has_run = True
         slot.done.record(self._compute.handle)
 
@@ -170,9 +173,10 @@ class TensorRTSession(Closing):
         return slot.result.host.copy()  # the next batch comes to the same place
 
     def _execute(self, image: int, result: int, stream: int) -> None:
-        self._hold_back(stream)
+        """One context has one piece of memory: two executions must not overlap."""
+        self._executed.hold_back(stream)
         self._launch(image, result, stream)
-        self._mark(stream)
+        self._executed.record(stream)
 
     def _launch(self, image: int, result: int, stream: int) -> None:
         with heard(self._loaded.log) as said:
@@ -186,35 +190,47 @@ class TensorRTSession(Closing):
                 f"{self.manifest.model}: the engine did not run ({last_error(said)})"
             )
 
-    def _hold_back(self, stream: int) -> None:
-        """One context has one piece of memory: two executions must not overlap."""
-        if self._stream not in (None, stream):
-            self._executed.hold_back(stream)
-
-    def _mark(self, stream: int) -> None:
-        self._executed.record(stream)
-        self._stream = stream
-
     def _bind(self, shape: Shape) -> None:
         """Make the context ready for this shape, once nothing of another is on its way."""
         if shape == self._shape:
             return
-        profile = self._loaded.profiles.take(shape, self._profile)
         self._settle()
         with heard(self._loaded.log) as said:
-            done = profile == self._profile or self._context.set_optimization_profile_async(
-                profile, self._compute.handle
+            done = self._take_profile(shape) and self._context.set_input_shape(
+                self._loaded.image.name, shape
             )
-            self._profile = profile
-            self._compute.wait()  # or an execution on another stream may come before the profile
-            done = done and self._context.set_input_shape(self._loaded.image.name, shape)
         if not done:
             raise SegdeployError(
                 f"{self.manifest.model}: the engine refuses an image batch of {shape_text(shape)} "
                 f"({last_error(said)})",
                 hint="build it with --shapes MIN,OPT,MAX around this shape",
             )
+        self._check_result(shape)
         self._shape = shape
+
+    def _take_profile(self, shape: Shape) -> bool:
+        """The old profile is free for others once the context has the new one, and not before."""
+        wanted = self._loaded.profiles.take(shape, self._profile)
+        if wanted == self._profile:
+            return True
+        if not self._context.set_optimization_profile_async(wanted, self._compute.handle):
+            self._loaded.profiles.give_back(wanted)
+            return False
+        self._loaded.profiles.give_back(self._profile)
+        self._profile = wanted
+        self._compute.wait()  # or an execution on another stream may come before the profile
+        return True
+
+    def _check_result(self, shape: Shape) -> None:
+        """The caller's memory has the size that the manifest gives it."""
+        found = tuple(self._context.get_tensor_shape(self._loaded.result.name))
+        wanted = result_shape(self.manifest, *shape[:3])
+        if found != wanted:
+            raise MisfitError(
+                f"{self.manifest.model}: the engine returns {shape_text(found)} for an image batch "
+                f"of {shape_text(shape)}, its manifest says {shape_text(wanted)}",
+                hint=OTHER_PLAN,
+            )
 
     def _slot(self, index: int) -> _Slot:
         while len(self._slots) <= index:
@@ -230,6 +246,7 @@ class TensorRTSession(Closing):
 
     def _settle(self) -> None:
         """Wait for all that is on its way, then free the buffers."""
+        self._executed.wait()  # on a caller's stream
         for stream in (self._compute, self._copy_out):  # of a `map` that was given up
             stream.wait()
         self._let_go(wait=True)
@@ -257,3 +274,11 @@ class TensorRTSession(Closing):
             for stream in (self._copy_in, self._compute, self._copy_out):
                 stream.close()
         self._loaded.profiles.give_back(self._profile)
+
+
+def _check_address(pointer: int, what: str) -> None:
+    if pointer % ALIGNMENT:
+        raise SegdeployError(
+            f"{what}: begins at no multiple of {ALIGNMENT} bytes, which TensorRT needs",
+            hint="new arrays of a library do; copy what is a part of another",
+        )

@@ -13,14 +13,17 @@ from typing import Any
 
 import numpy as np
 
+from segdeploy.errors import SegdeployError
+
 VERSION = "10.9.0.34"
+PER_THREAD = 2  # cudaStreamPerThread
 
 
 @dataclass
 class Ticket:
     """Where an event was recorded."""
 
-    stream: int
+    stream: tuple[int, int]
     has_passed: bool = False
     passed_ms: int = 0
 
@@ -31,25 +34,36 @@ class World:
 
     calls: list[str] = field(default_factory=list)
     memory: dict[int, np.ndarray] = field(default_factory=dict)
-    streams: dict[int, deque[Callable[[], None] | Ticket]] = field(default_factory=dict)
+    streams: dict[tuple[int, int], deque[Callable[[], None] | Ticket]] = field(default_factory=dict)
     current: int = 0  # how often the GPU has been made current
     has_graphs: bool = True
     capturing: list[Callable[[], None]] | None = None
     open_parts: set[str] = field(default_factory=set)
     made: int = 0
     now_ms: int = 0  # each copy takes one, each execution five
+    thread: int = 0  # that speaks
+    is_failing: bool = False  # to wait for a stream, once
 
     def name(self, kind: str) -> tuple[int, str]:
         assert self.current, f"{kind} was made while no GPU was current"
-        self.made += 1
+        address = self.address()
         self.open_parts.add(f"{kind} {self.made}")
-        return 1000 * self.made, f"{kind} {self.made}"
+        return address, f"{kind} {self.made}"
+
+    def address(self) -> int:
+        """A new one, aligned as CUDA's are."""
+        self.made += 1
+        return 256 * self.made
+
+    def place(self, stream: int) -> tuple[int, int]:
+        """Which stream a handle means: one is another in each thread."""
+        return stream, self.thread if stream == PER_THREAD else 0
 
     def put(self, stream: int, work: Callable[[], None]) -> None:
         if self.capturing is not None:
             self.capturing.append(work)
         else:
-            self.streams.setdefault(stream, deque()).append(work)
+            self.streams.setdefault(self.place(stream), deque()).append(work)
 
     def run_until(self, ticket: Ticket) -> None:
         while not ticket.has_passed:
@@ -64,8 +78,8 @@ class World:
 
     def record(self, stream: int) -> Ticket:
         assert self.capturing is None, "an event outside was recorded in a capture"
-        ticket = Ticket(stream)
-        self.streams.setdefault(stream, deque()).append(ticket)
+        ticket = Ticket(self.place(stream))
+        self.streams.setdefault(ticket.stream, deque()).append(ticket)
         return ticket
 
 
@@ -75,6 +89,9 @@ class SimulatedStream:
         self.handle, self.part = world.name("stream")
 
     def wait(self) -> None:
+        if self.world.is_failing:
+            self.world.is_failing = False
+            raise SegdeployError("the driver cannot wait")
         self.world.finish(self.handle)
 
     def close(self) -> None:
@@ -196,8 +213,12 @@ class SimulatedContext:
         self.addresses: dict[str, int] = {}
         self.executions = 0
         self.ended = 0
+        self.takes_profiles = True
+        self.scale = 1  # rows of the output for each of the input
 
     def set_optimization_profile_async(self, index: int, stream: int) -> bool:
+        if not self.takes_profiles:
+            return False
         self.world.calls.append(f"profile {index}")
         self.profile = index
         self.world.put(stream, lambda: setattr(self, "ready_profile", index))
@@ -210,7 +231,8 @@ class SimulatedContext:
         return all(a <= b <= c for a, b, c in zip(low, shape, high, strict=True))
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        return self.shape if name == "image" else self.shape[:3]
+        count, height, width, _ = self.shape
+        return self.shape if name == "image" else (count, self.scale * height, width)
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self.addresses[name] = address
@@ -324,5 +346,5 @@ class OnGpu:
     """An array of the caller's on the simulated GPU."""
 
     def __init__(self, world: World, values: np.ndarray) -> None:
-        self.pointer, self.shape = id(self), values.shape
+        self.pointer, self.shape = world.address(), values.shape
         self.values = world.memory[self.pointer] = values.copy()

@@ -43,13 +43,16 @@ def test_the_profile_that_is_held_is_kept_while_it_will_do():
     assert pool.take(shape(1, 100), held) == held == 0  # although the other one is smaller
 
 
-def test_a_profile_that_is_exchanged_is_free_for_others():
+def test_a_profile_that_is_exchanged_is_free_for_others_once_it_is_given_back():
     pool = ProfilePool(OPEN, [profile(1, 128), profile(1, 256)])
     held = pool.take(shape(1, 100))
 
     exchanged = pool.take(shape(1, 200), held)
 
     assert (held, exchanged) == (0, 1)
+    with pytest.raises(SegdeployError, match="in use"):  # until the context has the other
+        pool.take(shape(1, 100))
+    pool.give_back(held)
     assert pool.take(shape(1, 100)) == 0
 
 

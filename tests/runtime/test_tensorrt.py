@@ -13,7 +13,8 @@ from segdeploy.engine_options import EngineOptions
 from segdeploy.errors import MisfitError, SegdeployError
 from segdeploy.runtime import RunOptions
 from segdeploy.runtime.tensorrt import TensorRTEngine
-from segdeploy.spec import CPU, Device, Runtime
+from segdeploy.shapes import TensorInfo
+from segdeploy.spec import CPU, Device, Output, Runtime, Size
 
 GPU = Device("cuda")
 
@@ -64,6 +65,32 @@ def test_a_manifest_of_another_plan_is_refused(plan: EnginePlan, library: Any) -
 
     with pytest.raises(SegdeployError, match=r"image uint8 1x4x6x3, .*its manifest has others"):
         TensorRTEngine(plan, GPU, RunOptions())
+
+
+def test_a_manifest_whose_facts_are_of_another_plan_is_refused(
+    plan: EnginePlan, library: Any
+) -> None:
+    shape = (1, 64, 64, 3)
+    library.engine.shape, library.engine.profiles = shape, [[shape, shape, shape]]
+    build = replace(
+        plan.manifest.build,
+        inputs=(TensorInfo("image", "uint8", shape),),
+        outputs=(TensorInfo("labels", "uint8", shape[:3]),),
+    )
+    fitting = replace(plan.manifest, build=build, size=Size(64, 64), batch=1)
+
+    with pytest.raises(
+        MisfitError,
+        match=r"has the tensors image uint8 1x64x64x3, labels uint8 1x64x64, its manifest says "
+        r"1x8x8x3 and 1x8x8$",
+    ):
+        TensorRTEngine(replace(plan, manifest=replace(fitting, size=Size(8, 8))), GPU, RunOptions())
+    with pytest.raises(SegdeployError, match="wanted one uint8 input and one float32 output"):
+        TensorRTEngine(
+            replace(plan, manifest=replace(fitting, output=Output.LOGITS)), GPU, RunOptions()
+        )
+    with TensorRTEngine(replace(plan, manifest=fitting), GPU, RunOptions()) as opened:
+        assert opened.session().run(batches((1, 64, 64))[0]).shape == (1, 64, 64)
 
 
 def test_what_tensorrt_rtx_will_not_run_is_refused_with_its_reasons(

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from simulated_gpu import PER_THREAD
 
 from segdeploy.artifacts import EnginePlan
-from segdeploy.errors import SegdeployError
+from segdeploy.errors import MisfitError, SegdeployError
 from segdeploy.runtime import RunOptions, Session
 from segdeploy.runtime.tensorrt import TensorRTEngine
 from segdeploy.shapes import TensorInfo
@@ -178,6 +179,68 @@ def test_a_session_changes_its_profile_with_the_shape(plan: EnginePlan, library:
     assert calls == ["profile 1", "profile 0"]  # the smallest that will do
 
 
+def test_an_engine_that_returns_more_than_its_manifest_says_is_refused(
+    session: Session, library: Any
+) -> None:
+    (images,) = batches((1, 4, 6))
+    (context,) = library.engine.contexts
+    context.scale = 2
+
+    with pytest.raises(
+        MisfitError,
+        match=r"demo: the engine returns 1x8x6 for an image batch of 1x4x6x3, its manifest says "
+        "1x4x6$",
+    ):
+        session.run(images)
+
+    context.scale = 1
+    np.testing.assert_array_equal(session.run(images), images[..., 0])
+
+
+TWO_PROFILES = [
+    [(1, 1, 1, 3), (1, 4, 4, 3), (1, 4, 4, 3)],
+    [(1, 1, 1, 3), (1, 8, 8, 3), (1, 8, 8, 3)],
+]
+
+
+def test_a_session_that_cannot_wait_keeps_its_profile(
+    plan: EnginePlan, library: Any, world: Any
+) -> None:
+    library.engine.profiles = TWO_PROFILES
+    small, large = batches((1, 4, 4), (1, 8, 8))
+
+    with TensorRTEngine(plan, GPU, RunOptions()) as engine:
+        first, second, third = (engine.session() for _ in range(3))
+        first.run(small)
+        world.is_failing = True
+        with pytest.raises(SegdeployError, match="cannot wait"):
+            first.run(large)
+        second.run(small)  # with the other profile
+        np.testing.assert_array_equal(first.run(small), small[..., 0])
+        with pytest.raises(SegdeployError, match="all 2 profiles"):
+            third.run(small)
+
+    profiles = [call for call in world.calls if call.startswith("profile")]
+    assert profiles == ["profile 0", "profile 1"]
+
+
+def test_a_profile_that_the_context_refuses_is_free_for_others(
+    plan: EnginePlan, library: Any
+) -> None:
+    library.engine.profiles = TWO_PROFILES
+    small, large = batches((1, 4, 4), (1, 8, 8))
+
+    with TensorRTEngine(plan, GPU, RunOptions()) as engine:
+        first, second = engine.session(), engine.session()
+        first.run(small)
+        library.engine.contexts[0].takes_profiles = False
+        with pytest.raises(SegdeployError, match="refuses an image batch of 1x8x8x3"):
+            first.run(large)
+
+        np.testing.assert_array_equal(second.run(large), large[..., 0])
+        np.testing.assert_array_equal(first.run(small), small[..., 0])
+
+
 def test_an_engine_of_one_size_serves_any_number_of_sessions(
     plan: EnginePlan, library: Any
 ) -> None:
@@ -276,6 +339,32 @@ def test_streams_of_several_callers_do_not_overlap_in_one_context(
     world.finish(9)  # the simulated context asserts that 7 and 8 came first
 
     np.testing.assert_array_equal(targets[2].values, images[2][..., 0])
+
+
+def test_a_stream_that_is_another_in_each_thread_does_not_overlap_either(
+    session: Session, world: Any, on_gpu: Any
+) -> None:
+    images = batches((1, 4, 6), (1, 4, 6))
+    targets = [on_gpu(np.zeros((1, 4, 6), np.uint8)) for _ in images]
+    for world.thread, batch, target in zip((1, 2), images, targets, strict=True):
+        session.enqueue(on_gpu(batch), target, stream=PER_THREAD)
+
+    world.finish(PER_THREAD)  # of the second thread
+
+    for batch, target in zip(images, targets, strict=True):
+        np.testing.assert_array_equal(target.values, batch[..., 0])
+
+
+@pytest.mark.parametrize("what", ["images", "result"])
+def test_memory_that_tensorrt_cannot_use_in_place_is_refused(
+    session: Session, on_gpu: Any, what: str
+) -> None:
+    (images,) = batches((1, 4, 6))
+    arrays = {"images": on_gpu(images), "result": on_gpu(np.zeros((1, 4, 6), np.uint8))}
+    arrays[what].pointer += 16
+
+    with pytest.raises(SegdeployError, match=f"{what}: begins at no multiple of 256 bytes"):
+        session.enqueue(**arrays, stream=7)
 
 
 def test_run_after_enqueue_waits_for_it(session: Session, on_gpu: Any) -> None:
