@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from c_library import ONNXRUNTIME, Library
-from cpp_build import HEADERS, ROOT, SIZE, missing, run
+from cpp_build import HEADERS, ROOT, SIZE, lacks, missing, run
 from filelock import FileLock
 
 from segdeploy.artifacts import Artifact, EnginePlan, Graph, Store
@@ -21,27 +21,28 @@ from segdeploy.spec import Method, Precision, Runtime
 
 
 @pytest.fixture(scope="session")
-def build(pytestconfig: pytest.Config) -> Path:
-    """The folder of a build with tools, examples and tests; kept between runs, so mostly done."""
+def build_with(pytestconfig: pytest.Config) -> Callable[..., Path]:
+    """Called with a name and CMake's options: a build that is kept between runs, so mostly done."""
     if lacking := missing():
-        reason = f"building cpp/ needs {lacking}; make cpp-headers fetches the headers"
-        if "cpp" in os.environ.get("SEGDEPLOY_REQUIRE", "").split(","):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    assert pytestconfig.cache is not None
-    folder = pytestconfig.cache.mkdir("cpp-build")
-    generator = ("-G", "Ninja") if shutil.which("ninja") else ()
-    configure = ("cmake", "-S", ROOT / "cpp", "-B", folder, *generator)
-    options = (
-        "-DSEGDEPLOY_WERROR=ON",
-        "-DSEGDEPLOY_TESTS=ON",
-        "-DCMAKE_BUILD_TYPE=Release",
-        f"-DCMAKE_PREFIX_PATH={HEADERS.parent}",
-    )
-    with FileLock(folder.with_suffix(".lock")):
-        run(*configure, *options)
-        run("cmake", "--build", folder, "--parallel", "2")
-    return folder
+        lacks("cpp", f"building cpp/ needs {lacking}; make cpp-headers fetches the headers")
+
+    def build(name: str, *options: str) -> Path:
+        assert pytestconfig.cache is not None
+        folder = pytestconfig.cache.mkdir(name)
+        generator = ("-G", "Ninja") if shutil.which("ninja") else ()
+        both = ("-DSEGDEPLOY_TESTS=ON", f"-DCMAKE_PREFIX_PATH={HEADERS.parent}")
+        with FileLock(folder.with_suffix(".lock")):
+            run("cmake", "-S", ROOT / "cpp", "-B", folder, *generator, *both, *options)
+            run("cmake", "--build", folder, "--parallel", "2")
+        return folder
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def build(build_with: Callable[..., Path]) -> Path:
+    """The folder of a build with tools, examples and tests."""
+    return build_with("cpp-build", "-DSEGDEPLOY_WERROR=ON", "-DCMAKE_BUILD_TYPE=Release")
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """The examples in C++: they label what Python labels, and end as a service should."""
 
 import http.client
-import os
 import re
 import signal
 import socket
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from c_library import ONNXRUNTIME
-from cpp_build import ROOT, SIZE, run
+from cpp_build import ROOT, SIZE, lacks, run
 
 import segdeploy
 
@@ -108,10 +107,7 @@ def http_service(build, engine):
     """Called with a port: the service, started, and what it says on stderr."""
     program = build / "examples" / "http_service"
     if not program.is_file():
-        reason = "needs cpp-httplib"
-        if "httplib" in os.environ.get("SEGDEPLOY_REQUIRE", "").split(","):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        lacks("httplib", "needs cpp-httplib")
     started = []
 
     def start(port):

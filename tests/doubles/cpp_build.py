@@ -1,10 +1,14 @@
 """Where the tests of cpp/ find what a build needs, and how they run a command."""
 
+import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
+
+import pytest
 
 from segdeploy.spec import Size
 
@@ -28,6 +32,13 @@ def missing() -> str:
         if not any((place / folder / name).is_file() for place in PLACES for folder in folders)
     ]
     return ", ".join(tools + absent)
+
+
+def lacks(need: str, reason: str) -> NoReturn:
+    """Skip the test; or fail, where SEGDEPLOY_REQUIRE names the need: cpp or httplib."""
+    if need in os.environ.get("SEGDEPLOY_REQUIRE", "").split(","):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 def run(*command: str | Path, **options: object) -> str:

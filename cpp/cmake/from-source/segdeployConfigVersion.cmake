@@ -1,10 +1,7 @@
+# By the rule of an installed library: the file that one would have is written, and asked.
 file(STRINGS "${CMAKE_CURRENT_LIST_DIR}/../../CMakeLists.txt" line REGEX "^project\\(segdeploy VERSION")
-string(REGEX REPLACE ".*VERSION ([0-9.]+).*" "\\1" PACKAGE_VERSION "${line}")
-set(PACKAGE_VERSION_COMPATIBLE FALSE)
-if(PACKAGE_FIND_VERSION VERSION_LESS_EQUAL PACKAGE_VERSION AND
-   PACKAGE_VERSION VERSION_LESS "${PACKAGE_FIND_VERSION_MAJOR}.${PACKAGE_FIND_VERSION_MINOR}.9999")
-  set(PACKAGE_VERSION_COMPATIBLE TRUE)
-endif()
-if(PACKAGE_FIND_VERSION VERSION_EQUAL PACKAGE_VERSION)
-  set(PACKAGE_VERSION_EXACT TRUE)
-endif()
+string(REGEX REPLACE ".*VERSION ([0-9.]+).*" "\\1" version "${line}")
+include(CMakePackageConfigHelpers)
+write_basic_package_version_file("${CMAKE_BINARY_DIR}/segdeployVersionOfSources.cmake"
+  VERSION "${version}" COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
+include("${CMAKE_BINARY_DIR}/segdeployVersionOfSources.cmake")
