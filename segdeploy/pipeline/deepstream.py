@@ -1,9 +1,12 @@
 """An artifact becomes a folder that DeepStream's Gst-nvinfer runs."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from segdeploy.artifacts import EnginePlan, Graph, sha256_of, writing
+from segdeploy.artifacts import EnginePlan, Graph, sha256_of
 from segdeploy.compatibility import flavour_of
 from segdeploy.deepstream.configuration import (
     CLASSES,
@@ -30,7 +33,7 @@ SOURCES = ROOT / "cpp" / "deepstream"
 def export_deepstream(
     path: Path, out: Path, options: NvinferOptions, size: Size | None = None
 ) -> tuple[Path, ...]:
-    """Write the network, its configuration and, for label maps, the parser; whole or not at all.
+    """Write the network, its configuration and, for label maps, the parser; all or nothing.
 
     Args:
         path: a graph, or a plan beside the graph that it was built of: plans of segdeploy take
@@ -55,8 +58,7 @@ def export_deepstream(
 
     network = network_for_nvinfer(graph, options.output, taken)
     copied = (PARSER, MAKEFILE) if options.output is NvinferOutput.LABELS else ()
-    with writing(out) as folder:
-        folder.mkdir()
+    with _filling(out) as folder:
         (folder / NETWORK).write_bytes(network.SerializeToString())
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
@@ -86,6 +88,8 @@ def _graph_of(path: Path) -> Graph:
 def _size_of(graph: Graph, asked: Size | None) -> Size:
     """Of the one size that every frame is stretched to."""
     fixed = graph.manifest.size
+    if asked is not None and not MIN_SIDE <= min(asked) <= max(asked) <= MAX_SIDE:
+        raise SegdeployError(f"size {asked}; wanted {MIN_SIDE} to {MAX_SIDE} a side")
     if fixed is not None and asked not in (None, fixed):
         raise SegdeployError(
             f"{graph.path}: takes images of {fixed}, asked for {asked}",
@@ -96,8 +100,6 @@ def _size_of(graph: Graph, asked: Size | None) -> Size:
         raise SegdeployError(
             f"{graph.path}: takes images of any size, nvinfer gives it one", hint="--size HxW"
         )
-    if not MIN_SIDE <= min(size) <= max(size) <= MAX_SIDE:
-        raise SegdeployError(f"size {size}; wanted {MIN_SIDE} to {MAX_SIDE} a side")
     return size
 
 
@@ -117,3 +119,24 @@ def _check_place(out: Path) -> None:
     """An engine that nvinfer built of another graph must not be found beside this one."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SegdeployError(f"{out}: is there already; wanted a new or an empty folder")
+
+
+@contextmanager
+def _filling(out: Path) -> Iterator[Path]:
+    """Give a temporary folder, and move its files to `out` when the block succeeds.
+
+    An empty `out` stays the folder that it is: the current one, a mounted one, one behind a link.
+    """
+    place = out.resolve()
+    is_new = not place.exists()
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".part-", dir=place) as folder:
+            yield Path(folder)
+            for path in sorted(Path(folder).iterdir()):
+                path.replace(place / path.name)
+    except OSError as error:
+        if is_new:
+            with suppress(OSError):
+                place.rmdir()
+        raise SegdeployError(f"{out}: cannot be written ({error.strerror})") from error

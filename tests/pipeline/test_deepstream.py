@@ -150,9 +150,10 @@ def test_a_size_has_to_be_known(exported, tmp_path):
     ("fields", "size", "problem"),
     [
         ({}, Size(64, 64), "takes images of 64x96, asked for 64x64"),
+        ({}, Size(16, 96), "size 16x96; wanted 32 to 8192 a side"),
         (OPEN, Size(16, 96), "size 16x96; wanted 32 to 8192 a side"),
     ],
-    ids=["fixed", "small"],
+    ids=["fixed", "fixed and small", "small"],
 )
 def test_another_size_is_refused(fields, size, problem, exported, tmp_path):
     found = refusal(exported(Method.FCN, **fields).path, tmp_path / "out", size=size)
@@ -204,12 +205,18 @@ def test_a_folder_with_something_in_it_is_left_alone(name, graph, tmp_path):
     assert names(tmp_path / "out") == {name}
 
 
-def test_an_empty_folder_is_filled(graph, tmp_path):
-    (tmp_path / "out").mkdir()
+@pytest.mark.parametrize("place", [".", "empty", "link", "dangling", "new/deep"])
+def test_an_empty_folder_is_filled(place, graph, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    (tmp_path / "dangling").symlink_to("new")
+    monkeypatch.chdir(tmp_path / "empty" if place == "." else tmp_path)
 
-    export_deepstream(graph.path, tmp_path / "out", PROBABILITIES)
+    written = export_deepstream(graph.path, Path(place), PROBABILITIES)
 
-    assert names(tmp_path / "out") == BOTH
+    assert names(Path(place)) == BOTH
+    assert {path.parent for path in written} == {Path(place)}
+    assert all(path.is_file() for path in written)
 
 
 def test_nothing_is_left_of_a_folder_that_could_not_be_finished(graph, tmp_path, monkeypatch):
