@@ -96,7 +96,7 @@ class Stopper {
 
   ~Stopper() {  // the server is done, whether by a signal or not
     is_done_ = true;
-    pthread_kill(thread_.native_handle(), SIGTERM);
+    pthread_kill(thread_.native_handle(), SIGINT);
     thread_.join();
   }
 

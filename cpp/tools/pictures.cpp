@@ -1,5 +1,8 @@
 #include "pictures.hpp"
 
+#include <stb_image.h>
+#include <stb_image_write.h>
+
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -9,22 +12,6 @@
 #include <system_error>
 
 #include "orientation.hpp"
-
-#define STB_IMAGE_IMPLEMENTATION
-#define STB_IMAGE_STATIC
-#define STBI_NO_STDIO
-#define STBI_ONLY_PNG
-#define STBI_ONLY_JPEG
-#define STBI_ONLY_BMP
-#define STBI_MAX_DIMENSIONS 8192  // a side, as in a manifest
-#define STB_IMAGE_WRITE_IMPLEMENTATION
-#define STB_IMAGE_WRITE_STATIC
-#define STBI_WRITE_NO_STDIO
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wunused-function"
-#include <stb_image.h>
-#include <stb_image_write.h>
-#pragma GCC diagnostic pop
 
 namespace pictures {
 
