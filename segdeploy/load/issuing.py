@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Protocol
 
 from segdeploy.load.line import Line, Query
@@ -65,18 +66,17 @@ def work_off(line: Line, answers: Sequence[Answer], clock: Clock) -> None:
             with lock:
                 line.finish(claimed, clock.now())
 
-    threads = [threading.Thread(target=work, args=(answer,)) for answer in answers]
-    for thread in threads:
-        thread.start()
-    try:
-        for thread in threads:
-            thread.join()
-    except KeyboardInterrupt:  # sessions are closed next: nobody may be using them
-        with lock:
-            line.stop(clock.now())
-        for thread in threads:
-            thread.join()
-        raise
+    with ThreadPoolExecutor(len(answers)) as pool:
+        working = [pool.submit(work, answer) for answer in answers]
+        # Not by `Thread.join`: one that Ctrl-C interrupts takes a thread that works for one that
+        # has ended (Python 3.11, bpo-45274), and the next call returns at once.
+        try:
+            wait(working)
+        except KeyboardInterrupt:  # sessions are closed next: nobody may be using them
+            with lock:
+                line.stop(clock.now())
+            wait(working)
+            raise
     if errors:
         raise errors[0]
 
