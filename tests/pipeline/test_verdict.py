@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,7 @@ from segdeploy.errors import SegdeployError
 from segdeploy.graph import read_model, save_graph
 from segdeploy.images import write_png
 from segdeploy.nets.checkpoint import random_checkpoint
+from segdeploy.pipeline import protocol
 from segdeploy.pipeline import verdict as pipeline_verdict
 from segdeploy.pipeline.make import EngineRequest
 from segdeploy.pipeline.protocol import Evaluation
@@ -23,6 +25,7 @@ from segdeploy.pipeline.verdict_log import VerdictLog
 from segdeploy.recipes import load_model
 from segdeploy.runtime import open_session
 from segdeploy.spec import Method, Output, Precision, Runtime, Size
+from segdeploy.timing import measure_in_turns
 from segdeploy.verdict import Verdict, VerdictKind
 
 SIZE = Size(64, 96)
@@ -30,6 +33,12 @@ LOOSE = AccuracyFloor.parse("-100")
 STRICT = AccuracyFloor.parse("100%")  # of labels that fp32 itself made: no int8 network has it
 IMAGES = 4
 MOST = tuple(f"segmentor.backbone.layer{k}" for k in (3, 4, 5, 6, 7))  # for short searches
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch):
+    """Engines take turns all the same; how long they take is of no interest here."""
+    monkeypatch.setattr(protocol, "measure_in_turns", partial(measure_in_turns, steps=3))
 
 
 @pytest.fixture(scope="module")
