@@ -23,7 +23,7 @@ import numpy as np
 import typer
 
 import segdeploy
-from segdeploy.artifacts import writing
+from segdeploy.artifacts import write_json
 from segdeploy.cuda import call_driver
 from segdeploy.cuda.context import PrimaryContext
 from segdeploy.datasets.scenes import draw_scene
@@ -189,10 +189,8 @@ def main(
     chosen = None if device is None else Device(device)
     found = soak(name, chosen, threads=threads, requests=requests, seconds=seconds)
     content: dict[str, Any] = {"environment": environment, "soak": asdict(found)}
-    text = json.dumps(content, indent=1)
     if out is not None:
-        with writing(out) as temporary:
-            temporary.write_text(text + "\n")
+        write_json(out, content)
     print(json.dumps(content["soak"], indent=1))
     sys.exit(1 if found.problems else 0)
 

@@ -8,7 +8,7 @@ test for a run that ends when it is decided.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -36,13 +36,18 @@ def is_beyond(over: int, count: int, percent: float) -> bool:
 @lru_cache(CACHED)
 def queries_needed(over: int, percent: float) -> int:
     """The least number of queries that may have so many over the bound, and be within it."""
+    return least_count(over, lambda count: is_within(over, count, percent))
+
+
+def least_count(over: int, is_enough: Callable[[int], bool]) -> int:
+    """The least number of queries, more than `over`, that is enough, as all above it then are."""
     low = over + 1
     high = 2 * low
-    while not is_within(over, high, percent):
+    while not is_enough(high):
         low, high = high, 2 * high
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if is_within(over, middle, percent) else (middle + 1, high)
+        low, high = (low, middle) if is_enough(middle) else (middle + 1, high)
     return low
 
 

@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from segdeploy.load.early_stopping import CACHED, CONFIDENCE
+from segdeploy.load.early_stopping import CACHED, CONFIDENCE, least_count
 
 # Times the odds of being late at the limit: what the limit is compared with. Three suffice: of six
 # other choices of up to five none needed 7 % fewer queries at p99, with 0 to 50 of them late.
@@ -37,14 +37,7 @@ def is_broken(over: int, count: int, percent: float) -> bool:
 @lru_cache(CACHED)
 def queries_to_keep(over: int, percent: float) -> int:
     """The least number of queries that keep the bound with so many over it."""
-    low = over + 1
-    high = 2 * low
-    while not is_kept(over, high, percent):
-        low, high = high, 2 * high
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if is_kept(over, middle, percent) else (middle + 1, high)
-    return low
+    return least_count(over, lambda count: is_kept(over, count, percent))
 
 
 def evidence(

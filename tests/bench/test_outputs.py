@@ -4,28 +4,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from measured import LEAST
 
 from segdeploy.bench import run
 from segdeploy.bench.measure import BenchOptions, Outcome
 from segdeploy.bench.outputs import Outputs, check_outputs
 from segdeploy.bench.run import Comparison, Run, measure_runs
 from segdeploy.errors import SegdeployError
-from segdeploy.measurement import Boundary, Measurement, Timing
 from segdeploy.report import Report
-from segdeploy.spec import CPU, Output, Precision, Runtime
-from segdeploy.timing import Latency
 
 TODAY = "2026-11-25"
-ROW = Measurement(
-    model="fcn",
-    title="FCN",
-    precision=Precision.FP32,
-    runtime=Runtime.PYTORCH,
-    device=CPU,
-    output=Output.LABELS,
-    boundaries={Boundary.MMSEG: Timing(latency=Latency((10.0,)))},
-    resolution="64x96",
-)
 OPTIONS = BenchOptions(dataset="demo", speed_only=True)
 RUNS = [
     Run(Comparison(subjects=(name,), checkpoint="random:0", runtimes=()), OPTIONS)
@@ -41,7 +29,7 @@ def failing(monkeypatch):
         def measure(subject, _options):
             if subject.model == model:
                 raise error
-            return Outcome(replace(ROW, model=subject.model))
+            return Outcome(replace(LEAST, model=subject.model))
 
         monkeypatch.setattr(run, "measure", measure)
 

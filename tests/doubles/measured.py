@@ -65,6 +65,16 @@ INT8 = replace(
     ),
     calibration="cityscapes-500, mse, 500 images",
 )
+LEAST = Measurement(  # what no row lacks
+    model="fcn",
+    title="FCN",
+    precision=Precision.FP32,
+    runtime=Runtime.ONNXRUNTIME,
+    device=CPU,
+    output=Output.LABELS,
+    boundaries=timed(10.0),
+    resolution="64x96",
+)
 RANDOM = replace(PYTORCH, weights="random:0", dataset="", tally=None)
 TARGET = Target(71.19, 14.2, "A100", 3.4, "1024x2048", "fps is the V100 figure of 2020")
 

@@ -348,3 +348,9 @@ class OnGpu:
     def __init__(self, world: World, values: np.ndarray) -> None:
         self.pointer, self.shape = world.address(), values.shape
         self.values = world.memory[self.pointer] = values.copy()
+
+
+def batches(*shapes: tuple[int, ...]) -> list[np.ndarray]:
+    """Noise of (N, H, W) each, as (N, H, W, 3) uint8."""
+    dice = np.random.default_rng(0)
+    return [dice.integers(0, 256, (*shape, 3), np.uint8) for shape in shapes]

@@ -79,6 +79,22 @@ def plan(tmp_path: Path) -> EnginePlan:
 
 
 @pytest.fixture
+def of_one_size(library: Any, plan: EnginePlan) -> Callable[..., EnginePlan]:
+    """Called with a shape: the plan of an engine that takes no other."""
+
+    def make(shape: tuple[int, ...]) -> EnginePlan:
+        library.engine.shape, library.engine.profiles = shape, [[shape, shape, shape]]
+        build = replace(
+            BUILD,
+            inputs=(TensorInfo("image", "uint8", shape),),
+            outputs=(TensorInfo("labels", "uint8", shape[:3]),),
+        )
+        return replace(plan, manifest=replace(plan.manifest, build=build))
+
+    return make
+
+
+@pytest.fixture
 def engine(library: Any, plan: EnginePlan) -> Iterator[TensorRTEngine]:
     with TensorRTEngine(plan, GPU, RunOptions()) as opened:
         yield opened

@@ -1,5 +1,6 @@
 """TensorRT engines on a simulated GPU: what is refused, what is shared, what is freed."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,21 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from simulated_gpu import batches
 
 from segdeploy.artifacts import EnginePlan, sha256_of
 from segdeploy.engine_options import EngineOptions
 from segdeploy.errors import MisfitError, SegdeployError
 from segdeploy.runtime import RunOptions
 from segdeploy.runtime.tensorrt import TensorRTEngine
-from segdeploy.shapes import TensorInfo
 from segdeploy.spec import CPU, Device, Output, Runtime, Size
 
 GPU = Device("cuda")
-
-
-def batches(*shapes: tuple[int, ...]) -> list[np.ndarray]:
-    dice = np.random.default_rng(0)
-    return [dice.integers(0, 256, (*shape, 3), np.uint8) for shape in shapes]
 
 
 @pytest.mark.parametrize("runtime", [Runtime.TENSORRT, Runtime.TENSORRT_RTX])
@@ -68,16 +64,10 @@ def test_a_manifest_of_another_plan_is_refused(plan: EnginePlan, library: Any) -
 
 
 def test_a_manifest_whose_facts_are_of_another_plan_is_refused(
-    plan: EnginePlan, library: Any
+    of_one_size: Callable[..., EnginePlan],
 ) -> None:
-    shape = (1, 64, 64, 3)
-    library.engine.shape, library.engine.profiles = shape, [[shape, shape, shape]]
-    build = replace(
-        plan.manifest.build,
-        inputs=(TensorInfo("image", "uint8", shape),),
-        outputs=(TensorInfo("labels", "uint8", shape[:3]),),
-    )
-    fitting = replace(plan.manifest, build=build, size=Size(64, 64), batch=1)
+    plan = of_one_size((1, 64, 64, 3))
+    fitting = replace(plan.manifest, size=Size(64, 64), batch=1)
 
     with pytest.raises(
         MisfitError,
